@@ -1,0 +1,37 @@
+"""Every error that memsinks raises on purpose.
+
+::
+
+    MemsinksError
+    ├── InputError             a file, row, column or option given by the user cannot be used
+    ├── ConfigError            settings that contradict each other or the model
+    ├── UnsupportedModelError  the model's MLP cannot take sinks exactly
+    ├── SequenceIdError        sequence IDs or sink masks are missing, misshapen or out of range
+    └── CheckpointError        a saved run is missing a part, or a part was altered
+
+A message says what was wrong, where, and what to do about it.
+"""
+
+
+class MemsinksError(Exception):
+    """Base of all errors raised by memsinks."""
+
+
+class InputError(MemsinksError):
+    """A file, row, column or option given by the user cannot be used."""
+
+
+class ConfigError(MemsinksError):
+    """Settings contradict each other or do not fit the model."""
+
+
+class UnsupportedModelError(MemsinksError):
+    """The model's MLP cannot take sinks exactly."""
+
+
+class SequenceIdError(MemsinksError, ValueError):
+    """Sequence IDs or sink masks are missing, misshapen, of the wrong type or out of range."""
+
+
+class CheckpointError(MemsinksError):
+    """A saved run is missing a part, or a part was altered."""
