@@ -1,0 +1,23 @@
+"""Measurements of what a model remembers, and how sure they are."""
+
+from memsinks.audit.documents import TokenizedDocument
+from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
+from memsinks.audit.losses import DocumentLosses, document_losses
+from memsinks.audit.measures import damage, forgetting, gap_closure, removable_memory
+from memsinks.audit.statistics import Interval, bootstrap, wilson
+
+__all__ = [
+    "DocumentExtraction",
+    "DocumentLosses",
+    "ExtractionResult",
+    "Interval",
+    "TokenizedDocument",
+    "bootstrap",
+    "damage",
+    "document_losses",
+    "forgetting",
+    "gap_closure",
+    "greedy_extraction",
+    "removable_memory",
+    "wilson",
+]

@@ -1,0 +1,1 @@
+"""Sinks: selection, routing, the layer, and attaching them to a model."""

@@ -1,0 +1,62 @@
+# Each target sets up .venv by itself when pyproject.toml or constraints.txt has changed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+DOCS_STAMP := $(VENV)/.stamp-docs
+TORCH := $(shell grep '^torch==' constraints.txt)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+# Tests run in JOBS processes of one thread each: the models are too small to gain from threads.
+JOBS ?= 2
+PYTEST_ARGS ?= -q
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: help quickstart test test-system check bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch goes first and by itself: only an exact, direct request finds the CPU build.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "$(TORCH)"
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(PIP) -e ".[dev,docs]"
+	@touch $@
+
+quickstart: $(STAMP) ## train the three arms on the shipped stories and print the table
+	$(BIN)/memsinks quickstart
+
+test: $(STAMP) ## all tests but the long ones and those that need a browser
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) -m "not long and not system"
+
+test-system: $(STAMP) ## open the report page in a headless Chromium
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing chromium"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null \
+			|| echo "chromium could not be installed"; \
+	fi
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m system tests/system; status=$$?; \
+	if [ $$status = 5 ]; then echo "there are no system tests to run"; else exit $$status; fi
+
+check: $(STAMP) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## time and memory of the sink layer
+	$(BIN)/python benchmarks/sink_layer.py
+
+docs: $(DOCS_STAMP) ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+clean: ## remove .venv, caches and built pages
+	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

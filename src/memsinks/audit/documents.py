@@ -1,0 +1,36 @@
+"""The text that measurements read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memsinks.errors import InputError
+from memsinks.ids import check_id
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedDocument:
+    """One document as the model reads it.
+
+    Attributes:
+        name: what reports call it.
+        tokens: token IDs, int64 ``[n]``, with the begin and end markers that training used.
+        sequence_id: the unsigned 64-bit ID that selects its sinks.
+
+    Raises:
+        InputError: ``tokens`` is not one row of integers.
+        SequenceIdError: ``sequence_id`` is outside uint64.
+    """
+
+    name: str
+    tokens: np.ndarray
+    sequence_id: int
+
+    def __post_init__(self) -> None:
+        tokens = np.asarray(self.tokens)
+        if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+            raise InputError(
+                f"document {self.name!r}: tokens must be one row of integers, not {tokens.dtype} {list(tokens.shape)}"
+            )
+        object.__setattr__(self, "tokens", tokens.astype(np.int64))
+        object.__setattr__(self, "sequence_id", check_id(self.sequence_id))

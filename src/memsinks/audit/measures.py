@@ -1,0 +1,66 @@
+"""The measures of memory and its removal: every formula once.
+
+R is mean token loss (nats) on the repeated documents, V on validation documents. ``std``: a model of standard training
+with repetition; ``unseen``: a model that never trained on the repeated documents; ``off`` and ``own``: the model with
+sinks, its sinks off or each document's own on. ``docs/measures.md`` says how to read each measure.
+
+The functions take floats, or arrays of one shape (a bootstrap's resamples).
+"""
+
+from typing import TypeVar
+
+import numpy as np
+
+from memsinks.audit.losses import DocumentLosses
+from memsinks.errors import InputError
+
+Number = TypeVar("Number", float, np.ndarray)
+
+
+def gap_closure(V_off: Number, R_off: Number, V_std: Number, R_std: Number) -> Number:
+    """1 - (V_off - R_off) / (V_std - R_std): the share of standard training's gap that is gone with sinks off.
+
+    1 means repeated and validation text are equally hard with sinks off; 0 means the gap is what it was. The measure
+    says something only where standard training memorised (V_std well above R_std).
+
+    Raises:
+        ValueError: V_std equals R_std: there is no gap to close.
+    """
+    return 1 - _ratio(V_off - R_off, V_std - R_std, "gap closure", "V_std - R_std")
+
+
+def forgetting(R_off: Number, R_unseen: Number) -> Number:
+    """R_off / R_unseen: 1 means the repeated text is as hard with sinks off as for a model that never trained on it.
+
+    Raises:
+        ValueError: R_unseen is zero.
+    """
+    return _ratio(R_off, R_unseen, "forgetting", "R_unseen")
+
+
+def removable_memory(R_off: Number, R_own: Number, R_unseen: Number, R_std: Number) -> Number:
+    """(R_off - R_own) / (R_unseen - R_std): the memory that leaves with the sinks, in units of all there was to memorise.
+
+    1 means switching the sinks off loses as much as standard training had gained over never seeing the text.
+
+    Raises:
+        ValueError: R_unseen equals R_std: standard training memorised nothing.
+    """
+    return _ratio(R_off - R_own, R_unseen - R_std, "removable memory", "R_unseen - R_std")
+
+
+def damage(with_sinks: DocumentLosses, without: DocumentLosses) -> float:
+    """Nats per token that switching sinks on adds to the loss of text that is not theirs; negative if it helps.
+
+    Raises:
+        InputError: the two results are not of the same documents, read the same way.
+    """
+    if with_sinks.names != without.names or not np.array_equal(with_sinks.tokens, without.tokens):
+        raise InputError("damage compares two measurements of the same documents; these have other names or lengths")
+    return with_sinks.mean - without.mean
+
+
+def _ratio(above: Number, below: Number, measure: str, denominator: str) -> Number:
+    if np.any(below == 0):
+        raise ValueError(f"{measure} is not defined: {denominator} is zero")
+    return above / below

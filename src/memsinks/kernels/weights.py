@@ -1,0 +1,23 @@
+"""The parameters of one layer's sinks, as the kernels see them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class SinkWeights(NamedTuple):
+    """One layer's pool; row i of every tensor belongs to sink i.
+
+    Attributes:
+        up, down, gate: ``[pool, hidden]``; ``gate`` is None for plain MLPs.
+        up_bias, gate_bias: ``[pool, 1]`` where the base MLP has such a bias, else None.
+        act: the MLP's activation function.
+    """
+
+    up: Tensor
+    down: Tensor
+    gate: Tensor | None
+    up_bias: Tensor | None
+    gate_bias: Tensor | None
+    act: Callable[[Tensor], Tensor]

@@ -1,0 +1,222 @@
+"""Attach sinks to a Hugging Face causal language model, in place.
+
+The model keeps its class name, its keys and its configuration. Its class becomes a subclass whose ``forward`` also takes
+``sequence_ids`` and ``sink_mask``, whose ``generate`` carries them along, and whose ``save_pretrained`` keeps sinks out
+of ``model.safetensors``.
+"""
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memsinks.errors import ConfigError, SequenceIdError, UnsupportedModelError
+from memsinks.sinks.config import SinkConfig, mlp_width
+from memsinks.sinks.families import sites
+from memsinks.sinks.files import save_sinks
+from memsinks.sinks.layer import Sinks, bind, unbind
+from memsinks.sinks.modes import OFF, OWN
+from memsinks.sinks.routing import Modes, Routing, check_ids, route
+from memsinks.sinks.selection import mix
+
+_TOKEN_KEYS = ("sequence_ids", "sink_mask")
+
+
+class SinkModel:
+    """What a model with sinks can do beyond its own class; mixed in by :func:`attach`."""
+
+    sink_config: SinkConfig
+    sink_mode: Modes
+
+    def forward(
+        self, *args: Any, sequence_ids: Tensor | None = None, sink_mask: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """The base model's forward, with sinks.
+
+        Args:
+            sequence_ids: ``int64`` or ``uint64`` bit patterns, ``[batch]`` or ``[batch, tokens]``. Required in
+                training; without them, evaluation runs with sinks off.
+            sink_mask: ``bool`` of the same shape; False means no sinks for that token. Padding never gets any.
+            args, kwargs: as the base model takes them.
+
+        Raises:
+            SequenceIdError: IDs are missing in training, or IDs or mask have the wrong shape or type.
+        """
+        inputs = args[0] if args else kwargs.get("input_ids")
+        inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
+        if inputs is not None:
+            _isolate_packed_documents(kwargs)
+            routing = self._route(inputs, kwargs.get("attention_mask"), sequence_ids, sink_mask)
+            if routing is not None:
+                kwargs["sink_routing"] = routing
+        return super().forward(*args, **kwargs)  # type: ignore[misc]
+
+    def _route(
+        self, inputs: Tensor, attention_mask: Tensor | None, sequence_ids: Tensor | None, sink_mask: Tensor | None
+    ) -> Routing | None:
+        batch, length = inputs.shape[:2]
+        ids = check_ids(sequence_ids, batch, length)
+        mask = check_ids(sink_mask, batch, length, "sink_mask")
+        if self.sink_mode == OFF:
+            return None
+        if ids is None and self.training and self.sink_mode == OWN:  # type: ignore[attr-defined]
+            raise SequenceIdError(
+                "a model with sinks needs sequence_ids in training (one per row or per token); pass them, or train "
+                "inside memsinks.sinks_off(model)"
+            )
+        if mask is None:
+            mask = torch.ones(batch, length, dtype=torch.bool, device=inputs.device)
+        if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+            mask = mask & attention_mask[:, -length:].bool()
+        weight = next(sinks_of(self)).up  # type: ignore[arg-type]
+        config = self.sink_config
+        return route(ids, mask, self.sink_mode, config, self.config.num_hidden_layers, weight.dtype)  # type: ignore[attr-defined, union-attr]
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As the base model's; per-token IDs are cut to the tokens that this step computes."""
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)  # type: ignore[misc]
+        step = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+        for key in _TOKEN_KEYS:
+            value = inputs.get(key)
+            if isinstance(value, Tensor) and value.ndim == 2:
+                inputs[key] = value[:, -step.shape[1] :]
+        return inputs
+
+    def _update_model_kwargs_for_generation(
+        self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As the base model's; a generated token takes the ID of the token before it."""
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        for key in _TOKEN_KEYS:
+            value = model_kwargs.get(key)
+            if isinstance(value, Tensor) and value.ndim == 2:
+                model_kwargs[key] = torch.cat([value, value[:, -1:]], dim=1)
+        return model_kwargs
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write the plain checkpoint, and the sinks beside it (``sinks.safetensors``, ``sinks.json``)."""
+        state_dict = self.state_dict() if state_dict is None else state_dict  # type: ignore[attr-defined]
+        prefixes = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Sinks))  # type: ignore[attr-defined]
+        plain = {key: value for key, value in state_dict.items() if not key.startswith(prefixes)}
+        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=plain, **kwargs)  # type: ignore[misc]
+        if is_main_process:
+            tensors = {
+                f"layers.{index}.{key.removeprefix(prefix)}": value
+                for index, prefix in enumerate(prefixes)
+                for key, value in state_dict.items()
+                if key.startswith(prefix)
+            }
+            save_sinks(Path(save_directory), tensors, self.sink_config, self.config.model_type)  # type: ignore[attr-defined]
+
+
+def attach(model: nn.Module, config: SinkConfig) -> nn.Module:
+    """Add a pool of sinks to every MLP of ``model``, in place.
+
+    Args:
+        model: a stock transformers causal language model of a supported family.
+        config: the pool; fractions are of the model's own MLP width.
+
+    Returns:
+        ``model`` itself.
+
+    Raises:
+        UnsupportedModelError: the model's MLP cannot take sinks exactly.
+        ConfigError: the model already has sinks, or the configuration does not fit.
+    """
+    if isinstance(model, SinkModel):
+        raise ConfigError("this model has sinks already; call memsinks.detach(model) first to replace them")
+    if not hasattr(model, "config") or not hasattr(model, "generate"):
+        raise UnsupportedModelError(f"{type(model).__name__} is not a transformers causal language model")
+    found = sites(model)
+    config = config.resolve(mlp_width(model.config))
+    noop = config.init == "noop" or (config.init == "auto" and bool(model.config.name_or_path))
+    for index, site in enumerate(found):
+        sinks = Sinks(site, index, int(config.pool), model.config.hidden_size, config.kernel)
+        if not sinks.up.is_meta:  # type: ignore[union-attr]
+            generator = torch.Generator().manual_seed(mix(config.seed + mix(index)) >> 1)
+            sinks.initialise(_init_std(model.config), generator, noop)
+        bind(site, sinks)
+    model.__class__ = _sink_class(type(model))
+    model.sink_config = config
+    model.sink_mode = OWN
+    return model
+
+
+def detach(model: nn.Module) -> nn.Module:
+    """Take the sinks off again, in place; what remains is the plain model."""
+    if not isinstance(model, SinkModel):
+        raise ConfigError("this model has no sinks")
+    found = sites(model)
+    model.__class__ = type(model).__bases__[1]
+    for site in found:
+        unbind(site)
+    del model.sink_config, model.sink_mode
+    return model
+
+
+def sinks_of(model: nn.Module) -> Iterator[Sinks]:
+    """The sinks of each layer, in order; works through wrappers."""
+    return (module for module in model.modules() if isinstance(module, Sinks))
+
+
+@cache
+def _sink_class(base: type[nn.Module]) -> type[nn.Module]:
+    """Subclass of a causal LM with :class:`SinkModel` in front, under the base's own name."""
+    model_class = type(base.__name__, (SinkModel, base), {"__module__": base.__module__, "__doc__": base.__doc__})
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return SinkModel.forward(self, *args, **kwargs)
+
+    # Trainer keeps batch columns, and generate accepts keywords, by this signature.
+    base_signature = inspect.signature(base.forward)
+    parameters = list(base_signature.parameters.values())
+    extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None) for key in _TOKEN_KEYS]
+    tail = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+    head = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    forward.__signature__ = base_signature.replace(parameters=[*head, *extra, *tail])  # type: ignore[attr-defined]
+    forward.__doc__ = SinkModel.forward.__doc__
+    model_class.forward = forward  # type: ignore[attr-defined]
+    return model_class
+
+
+def _isolate_packed_documents(kwargs: dict[str, Any]) -> None:
+    """Keep packed documents apart, or refuse.
+
+    transformers tells packed documents apart by ``position_ids`` that restart, but only without a KV cache and without
+    a 2-D attention mask; otherwise they see each other without a word.
+    """
+    positions = kwargs.get("position_ids")
+    if positions is None or kwargs.get("past_key_values") is not None:
+        return
+    if kwargs.get("use_cache") is None:
+        kwargs["use_cache"] = False
+    mask = kwargs.get("attention_mask")
+    if (kwargs["use_cache"] or mask is not None) and _restarts(positions, mask):
+        raise SequenceIdError(
+            "position_ids restart within a row (packed documents), but a 2-D attention_mask or use_cache=True makes "
+            "transformers let packed documents see each other; leave both out"
+        )
+
+
+def _restarts(positions: Tensor, mask: Tensor | None) -> bool:
+    if positions.ndim != 2 or (mask is not None and mask.ndim != 2):
+        return False
+    back = positions[:, 1:] <= positions[:, :-1]
+    if mask is not None:
+        keep = mask[:, -positions.shape[1] :].bool()
+        back = back & keep[:, 1:] & keep[:, :-1]
+    return bool(back.any())
+
+
+def _init_std(model_config: Any) -> float:
+    return getattr(model_config, "initializer_range", None) or getattr(model_config, "init_std", 0.02)

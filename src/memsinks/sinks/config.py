@@ -1,0 +1,99 @@
+"""What a sink pool looks like, independent of the model that carries it."""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args
+
+from memsinks.errors import ConfigError
+from memsinks.sinks.families import width_key
+
+Kernel = Literal["gathered", "dense"]
+Init = Literal["auto", "noop", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkConfig:
+    """A pool of sinks for every MLP of a model.
+
+    Attributes:
+        pool: sinks per layer; a float is a fraction of the model's own MLP width.
+        active: sinks that one sequence ID switches on in a layer; a float is a fraction of the pool.
+        seed: seeds which rows an ID selects, and the sinks' initial values.
+        block: rows are selected in runs of this many neighbours; ``pool`` and ``active`` are multiples of it.
+        init: ``random`` draws sinks like the model's own weights, ``noop`` starts with zero output rows so that
+            nothing changes, ``auto`` is ``noop`` for a model loaded from a checkpoint and ``random`` otherwise.
+        kernel: ``gathered`` computes only active rows; ``dense`` computes the pool and masks it (the oracle).
+
+    Raises:
+        ConfigError: a value is out of range, or ``active`` exceeds ``pool``.
+    """
+
+    pool: int | float
+    active: int | float
+    seed: int = 0
+    block: int = 1
+    init: Init = "auto"
+    kernel: Kernel = "gathered"
+
+    def __post_init__(self) -> None:
+        for name in ("pool", "active"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or value == math.inf:
+                raise ConfigError(f"{name} must be a positive count or a positive fraction, not {value!r}")
+        if isinstance(self.active, float) and self.active > 1:
+            raise ConfigError(f"active={self.active} is a fraction of the pool and must be at most 1.0")
+        if isinstance(self.block, bool) or not isinstance(self.block, int) or self.block < 1:
+            raise ConfigError(f"block must be a positive integer, not {self.block!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be an integer in [0, 2**63), not {self.seed!r}")
+        for name, kinds in (("init", Init), ("kernel", Kernel)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ConfigError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}")
+        if isinstance(self.pool, int):
+            for name in ("pool", "active"):
+                value = getattr(self, name)
+                if isinstance(value, int) and value % self.block:
+                    raise ConfigError(f"{name}={value} is not a multiple of block={self.block}")
+            if isinstance(self.active, int) and self.active > self.pool:
+                raise ConfigError(f"a pool of {self.pool} sinks is smaller than active={self.active}")
+
+    @classmethod
+    def partition(
+        cls, model_config: Any, *, shared: float = 0.7, active: float = 0.3, **options: Any
+    ) -> tuple[Any, Self]:
+        """The paper's split: ``shared`` of the MLP width stays shared, the rest becomes the pool.
+
+        Args:
+            model_config: a transformers configuration; it is copied, not changed.
+            shared: fraction of the MLP width that stays shared.
+            active: fraction of the pool that one sequence ID switches on.
+            options: other fields of :class:`SinkConfig`.
+
+        Returns:
+            The configuration at the shared width, and the sinks' configuration with counts.
+        """
+        if not 0 < shared < 1:
+            raise ConfigError(f"shared must be a fraction between 0 and 1, not {shared!r}")
+        key = width_key(model_config)
+        width = mlp_width(model_config)
+        narrow = copy.deepcopy(model_config)
+        shared_width = round(shared * width)
+        setattr(narrow, key, shared_width)
+        return narrow, cls(pool=width - shared_width, active=active, **options).resolve(width)
+
+    def resolve(self, width: int) -> Self:
+        """The same pool with fractions turned into counts, for a model whose MLP has ``width`` hidden units."""
+        pool = self.pool if isinstance(self.pool, int) else _round_to(self.pool * width, self.block)
+        active = self.active if isinstance(self.active, int) else _round_to(self.active * pool, self.block)
+        return replace(self, pool=pool, active=active)
+
+
+def mlp_width(model_config: Any) -> int:
+    """Hidden units in each MLP of a model with this configuration."""
+    width = getattr(model_config, width_key(model_config))
+    return 4 * model_config.hidden_size if width is None else width
+
+
+def _round_to(value: float, multiple: int) -> int:
+    return max(1, round(value / multiple)) * multiple

@@ -1,0 +1,76 @@
+"""``sinks.safetensors`` and ``sinks.json``: the removable part of a saved run.
+
+``sinks.json`` holds the format's version, the sinks' configuration and the hash of the tensors, so that a missing or
+altered part is noticed before anything is loaded.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+from memsinks.errors import CheckpointError
+from memsinks.sinks.config import SinkConfig
+
+FORMAT_VERSION = 1
+TENSORS, METADATA = "sinks.safetensors", "sinks.json"
+
+
+def save_sinks(directory: Path, tensors: dict[str, Tensor], config: SinkConfig, model_type: str) -> None:
+    """Write both files.
+
+    Args:
+        directory: of the plain checkpoint; it exists.
+        tensors: ``layers.<index>.<parameter>`` -> values.
+        config: with resolved counts.
+        model_type: the base model's family.
+    """
+    tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    metadata = {
+        "format": "memsinks-sinks",
+        "format_version": FORMAT_VERSION,
+        "model_type": model_type,
+        "config": asdict(config),
+        "tensors": {"file": TENSORS, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
+    }
+    # The metadata goes last: without it a half-written pair is not taken for a whole one.
+    for name, content in ((TENSORS, data), (METADATA, json.dumps(metadata, indent=2).encode() + b"\n")):
+        temporary = directory / f".{name}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(directory / name)
+
+
+def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
+    """Read both files.
+
+    Raises:
+        CheckpointError: one is missing, of an unknown version, or the tensors are not those that were saved.
+    """
+    metadata_file, tensor_file = directory / METADATA, directory / TENSORS
+    for file in (metadata_file, tensor_file):
+        if not file.is_file():
+            raise CheckpointError(
+                f"{file} is missing: this is a plain checkpoint (sinks off); load it with transformers, or restore "
+                "the file to load it with its sinks"
+            )
+    try:
+        metadata = json.loads(metadata_file.read_text())
+        if metadata["format_version"] != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{metadata_file} has format version {metadata['format_version']}; this version of memsinks reads "
+                f"{FORMAT_VERSION}"
+            )
+        config = SinkConfig(**metadata["config"])
+        expected = metadata["tensors"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{metadata_file} cannot be read ({error!r}); restore it from a copy") from error
+    data = tensor_file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise CheckpointError(
+            f"{tensor_file} was altered after it was saved (its hash is not the one in {METADATA}); restore it from a copy"
+        )
+    return safetensors.torch.load(data), config

@@ -1,0 +1,154 @@
+"""The sinks of one decoder layer, and the classes that let them join its MLP.
+
+Three stock modules of a layer get subclasses of their own class, with the same name (accelerate and FSDP match
+``_no_split_modules`` by name):
+
+- the decoder layer takes ``sink_routing`` and holds it for the length of its own forward. Gradient checkpointing runs
+  that forward again in the backward pass, so the recomputation sees the same routing;
+- the up projection notes what the MLP reads;
+- the down projection adds the sinks' output to its own.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memsinks.kernels import KERNELS, SinkWeights
+from memsinks.sinks.families import Site
+from memsinks.sinks.routing import Routing
+
+
+class Sinks(nn.Module):
+    """One layer's pool of sinks.
+
+    Parameters ``up``, ``down`` and, in gated MLPs, ``gate`` are ``[pool, hidden]``; ``up_bias`` and ``gate_bias`` are
+    ``[pool, 1]`` where the base has such biases. Row i of each belongs to sink i.
+    """
+
+    gate: nn.Parameter | None
+    up_bias: nn.Parameter | None
+    gate_bias: nn.Parameter | None
+
+    def __init__(self, site: Site, layer_index: int, pool: int, hidden: int, kernel: str) -> None:
+        super().__init__()
+        self.layer_index = layer_index
+        self.kernel = kernel
+        self.act: Callable[[Tensor], Tensor]
+        # Shared with the base MLP, so not registered a second time.
+        object.__setattr__(self, "act", site.act)
+        like = site.down.weight
+
+        def rows(width: int, wanted: bool = True) -> nn.Parameter | None:
+            return nn.Parameter(torch.zeros(pool, width, dtype=like.dtype, device=like.device)) if wanted else None
+
+        self.up, self.down = rows(hidden), rows(hidden)
+        self.register_parameter("gate", rows(hidden, site.gate is not None))
+        self.register_parameter("up_bias", rows(1, site.up.bias is not None))
+        self.register_parameter("gate_bias", rows(1, site.gate is not None and site.gate.bias is not None))
+        self.row_sparse = False
+        self.touched: list[Tensor] | None = None
+        """Rows selected in training passes since the optimiser last looked; None where nobody asks."""
+        self.routing: Routing | None = None
+        self.inputs: Tensor | None = None
+
+    def initialise(self, std: float, generator: torch.Generator, noop: bool) -> None:
+        """Draw rows from N(0, std²); with ``noop`` the output rows stay zero, so that the sinks change nothing."""
+        with torch.no_grad():
+            for weight in (self.up, self.gate, None if noop else self.down):
+                if weight is not None:
+                    values = torch.empty(weight.shape, dtype=torch.float32).normal_(0, std, generator=generator)
+                    weight.copy_(values)
+
+    def weights(self) -> SinkWeights:
+        """The parameters, as kernels take them."""
+        assert self.up is not None
+        assert self.down is not None
+        return SinkWeights(self.up, self.down, self.gate, self.up_bias, self.gate_bias, self.act)
+
+    def add_to(self, output: Tensor) -> Tensor:
+        """Add the active sinks' output to the down projection's."""
+        if self.routing is None:
+            return output
+        routing, x = self.routing, self.inputs
+        assert x is not None
+        x_NH = x.reshape(-1, x.shape[-1])
+        rows = routing.rows[self.layer_index]
+        if self.touched is not None and torch.is_grad_enabled():
+            self.touched.append(rows.flatten())
+        y = KERNELS[self.kernel](
+            x_NH if routing.whole else x_NH[routing.tokens],
+            self.weights(),
+            rows,
+            None if routing.scale is None else routing.scale[self.layer_index],
+            routing.counts,
+            sparse=self.row_sparse,
+        ).to(output.dtype)
+        if routing.whole:
+            return output + y.view(output.shape)
+        # Tokens without sinks keep their bits: nothing, not even zero, is added to them.
+        return output.reshape(-1, output.shape[-1]).index_add(0, routing.tokens, y).view(output.shape)
+
+
+@cache
+def bound_layer(base: type[nn.Module]) -> type[nn.Module]:
+    """Subclass of a decoder layer that holds the routing while its forward runs."""
+
+    class BoundLayer(base):  # type: ignore[valid-type, misc]
+        def forward(self, *args: Any, sink_routing: Routing | None = None, **kwargs: Any) -> Any:
+            sinks = self._sinks
+            sinks.routing = sink_routing
+            try:
+                return super().forward(*args, **kwargs)
+            finally:
+                sinks.routing = sinks.inputs = None
+
+    return _renamed(BoundLayer, base)
+
+
+@cache
+def bound_up(base: type[nn.Module]) -> type[nn.Module]:
+    """Subclass of a projection that notes its input."""
+
+    class BoundUp(base):  # type: ignore[valid-type, misc]
+        def forward(self, x: Tensor) -> Tensor:
+            self._sinks.inputs = x
+            return super().forward(x)
+
+    return _renamed(BoundUp, base)
+
+
+@cache
+def bound_down(base: type[nn.Module]) -> type[nn.Module]:
+    """Subclass of a projection that adds the sinks' output to its own."""
+
+    class BoundDown(base):  # type: ignore[valid-type, misc]
+        def forward(self, x: Tensor) -> Tensor:
+            return self._sinks.add_to(super().forward(x))
+
+    return _renamed(BoundDown, base)
+
+
+def bind(site: Site, sinks: Sinks) -> None:
+    """Make the site's modules use ``sinks``, which becomes the submodule ``sinks`` of the MLP."""
+    site.owner.add_module("sinks", sinks)
+    for module, subclass in ((site.layer, bound_layer), (site.up, bound_up), (site.down, bound_down)):
+        # Past nn.Module's bookkeeping: a second registration would name the parameters twice.
+        object.__setattr__(module, "_sinks", sinks)
+        module.__class__ = subclass(type(module))
+
+
+def unbind(site: Site) -> None:
+    """Undo :func:`bind`."""
+    del site.owner.sinks
+    for module in (site.layer, site.up, site.down):
+        object.__delattr__(module, "_sinks")
+        module.__class__ = type(module).__bases__[0]
+
+
+def _renamed(subclass: type, base: type) -> type:
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(subclass, name, getattr(base, name))
+    return subclass

@@ -1,0 +1,58 @@
+"""Exposures counted while training: how often the model passed over text with each ID."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from memsinks.errors import CheckpointError
+from memsinks.ids import from_tensor
+
+EXPOSURES = "exposures.parquet"
+
+
+class ExposureCounter:
+    """Counts by sequence ID, stored with the checkpoint as ``exposures.parquet``."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+
+    def update(self, ids: Tensor | Iterable[int]) -> None:
+        """Count one exposure for each entry; tensors hold ``int64`` bit patterns."""
+        self.counts.update(from_tensor(ids).tolist() if isinstance(ids, Tensor) else ids)
+
+    def save(self, directory: Path) -> None:
+        """Write ``exposures.parquet`` with columns ``sequence_id`` (uint64) and ``exposures`` (int64)."""
+        ids = sorted(self.counts)
+        table = pa.table(
+            {
+                "sequence_id": pa.array(np.array(ids, dtype=np.uint64)),
+                "exposures": pa.array([self.counts[i] for i in ids], pa.int64()),
+            },
+            metadata={"format": "memsinks-exposures", "format_version": "1"},
+        )
+        temporary = directory / f".{EXPOSURES}.tmp"
+        pq.write_table(table, temporary)
+        temporary.replace(directory / EXPOSURES)
+
+    def load(self, directory: Path) -> None:
+        """Replace the counts by those that :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: the file is missing or unreadable.
+        """
+        file = directory / EXPOSURES
+        try:
+            table = pq.read_table(file)
+            self.counts = Counter(
+                dict(zip(table["sequence_id"].to_pylist(), table["exposures"].to_pylist(), strict=True))
+            )
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise CheckpointError(
+                f"{file} cannot be read ({error}); without it exposures cannot be counted on, resume from another "
+                "checkpoint"
+            ) from error

@@ -1,0 +1,172 @@
+"""AdamW that leaves idle sinks alone.
+
+Stock AdamW moves a weight whose gradient is zero, by its momentum and its decay, so a sink would drift in every step
+that does not use it. Here a sink's row, moments and step count change only in steps whose batch *selected* the row.
+Whether it did is known from selection, never guessed from the gradient, which may be zero for a selected row.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from memsinks.errors import ConfigError
+from memsinks.sinks.attach import SinkModel, sinks_of
+
+Gradients = Literal["rows", "dense"]
+
+
+class SinkAdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter 2019) over shared weights, and row by row over sinks.
+
+    The gradient norm is taken over both, each touched row once; a step whose norm is not finite changes nothing and
+    is counted in :attr:`skipped_steps`.
+
+    Args:
+        model: with sinks attached, or without, or a wrapper around either.
+        lr: learning rate of shared weights.
+        betas, eps: as in ``torch.optim.AdamW``; per-row step counts correct the sinks' bias.
+        weight_decay: of shared matrices; vectors (norms, biases) are not decayed.
+        sink_lr_multiplier: sinks learn this many times as fast.
+        sink_weight_decay: of touched rows, in the steps that touch them.
+        max_grad_norm: global clipping threshold, or None.
+        gradients: ``rows`` makes the sinks' gradients row-sparse, so that a step costs what it touches; ``dense``
+            keeps ordinary gradients and records the selected rows (the oracle; needed by the dense kernel).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        sink_lr_multiplier: float = 1.0,
+        sink_weight_decay: float = 0.0,
+        max_grad_norm: float | None = 1.0,
+        gradients: Gradients | None = None,
+    ) -> None:
+        layers = list(sinks_of(model))
+        kernels = {sinks.kernel for sinks in layers}
+        gradients = gradients or ("dense" if "dense" in kernels else "rows")
+        if gradients == "rows" and "dense" in kernels:
+            raise ConfigError("the dense kernel has no row-sparse gradients; use gradients='dense' or kernel='gathered'")
+        for sinks in layers:
+            sinks.row_sparse = gradients == "rows"
+            sinks.touched = None if sinks.row_sparse else []
+        rows = [p for sinks in layers for p in sinks.parameters()]
+        row_set = set(rows)
+        shared = [p for p in model.parameters() if p.requires_grad and p not in row_set]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in shared if p.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in shared if p.ndim < 2], "weight_decay": 0.0},
+            {"params": rows, "lr": lr * sink_lr_multiplier, "weight_decay": sink_weight_decay, "rows": True},
+        ]
+        super().__init__([g for g in groups if g["params"]], lr=lr, betas=betas, eps=eps)
+        self.param_groups[0]["skipped_steps"] = 0
+        self.max_grad_norm = max_grad_norm
+        self._owner = {p: sinks for sinks in layers for p in sinks.parameters()}
+        self._norm: Tensor | None = None
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out because the gradient norm was not finite."""
+        return self.param_groups[0]["skipped_steps"]
+
+    @torch.no_grad()
+    def grad_norm(self) -> Tensor:
+        """Global norm of all gradients before clipping; kept until the next step."""
+        if self._norm is None:
+            values = []
+            for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+                if parameter.grad.is_sparse:
+                    parameter.grad = parameter.grad.coalesce()
+                    values.append(parameter.grad.values())
+                else:
+                    values.append(parameter.grad)
+            norms = [norm.float() for norm in torch._foreach_norm(values)] if values else []
+            self._norm = torch.stack(norms).norm() if norms else torch.zeros(())
+        return self._norm
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step over shared weights and touched rows, or none at all if the gradient norm is not finite."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        norm, self._norm = self.grad_norm(), None
+        touched = self._take_touched()
+        if not torch.isfinite(norm):
+            self.param_groups[0]["skipped_steps"] += 1
+            return loss
+        factor = None
+        if self.max_grad_norm is not None and norm > self.max_grad_norm:
+            factor = self.max_grad_norm / (norm + 1e-6)
+            dense = [p.grad for g in self.param_groups if "rows" not in g for p in g["params"] if p.grad is not None]
+            if dense:
+                torch._foreach_mul_(dense, factor)
+        held = []
+        for group in self.param_groups:
+            if "rows" not in group:
+                continue
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step_rows(parameter, group, touched, factor)
+                    # AdamW passes over parameters without a gradient.
+                    held.append((parameter, parameter.grad))
+                    parameter.grad = None
+        super().step()
+        for parameter, grad in held:
+            parameter.grad = grad
+        return loss
+
+    def _take_touched(self) -> dict[nn.Module, Tensor]:
+        """Rows selected since the last step, where layers record them (dense gradients)."""
+        taken = {}
+        for sinks in dict.fromkeys(self._owner.values()):
+            if sinks.touched is not None:
+                taken[sinks] = torch.cat(sinks.touched).unique() if sinks.touched else None
+                sinks.touched = []
+        return {sinks: rows for sinks, rows in taken.items() if rows is not None}
+
+    def _step_rows(
+        self, parameter: Tensor, group: dict[str, Any], touched: dict[nn.Module, Tensor], factor: Tensor | None
+    ) -> None:
+        if parameter.grad.is_sparse:  # type: ignore[union-attr]
+            rows, grad = parameter.grad._indices()[0], parameter.grad._values()  # type: ignore[union-attr]
+        elif (owner := self._owner[parameter]) in touched:  # type: ignore[index]
+            rows = touched[owner]
+            grad = parameter.grad[rows]  # type: ignore[index]
+        else:
+            return
+        if not len(rows):
+            return
+        grad = grad if factor is None else grad * factor
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        beta1, beta2 = group["betas"]
+        steps = state["step"][rows] + 1
+        mean = state["exp_avg"][rows].lerp_(grad, 1 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        exponent = steps.double()[:, None]
+        correction1 = (1 - beta1**exponent).to(grad.dtype)
+        correction2 = (1 - beta2**exponent).sqrt().to(grad.dtype)
+        new = parameter[rows].mul_(1 - group["lr"] * group["weight_decay"])
+        new.sub_(mean / correction1 / (square.sqrt() / correction2 + group["eps"]) * group["lr"])
+        for tensor, values in (
+            (parameter, new),
+            (state["exp_avg"], mean),
+            (state["exp_avg_sq"], square),
+            (state["step"], steps),
+        ):
+            tensor.index_copy_(0, rows, values)
+
+
+def uses_sinks(model: nn.Module) -> bool:
+    """Whether the model, or the model inside a wrapper, has sinks."""
+    return any(isinstance(module, SinkModel) for module in model.modules())
