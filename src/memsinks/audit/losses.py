@@ -117,7 +117,7 @@ def _check(documents: Sequence[TokenizedDocument], max_length: int, batch_tokens
     for document in documents:
         if len(document.tokens) < 2:
             raise InputError(
-                f"document {document.name!r} has {len(document.tokens)} token(s); a loss needs at least 2. Leave it out."
+                f"document {document.name!r} has {len(document.tokens)} token(s); a loss needs 2: leave it out"
             )
     if max_length < 2 or batch_tokens < 1:
         raise InputError(f"max_length ({max_length}) must be at least 2 and batch_tokens ({batch_tokens}) at least 1")

@@ -39,7 +39,7 @@ def forgetting(R_off: Number, R_unseen: Number) -> Number:
 
 
 def removable_memory(R_off: Number, R_own: Number, R_unseen: Number, R_std: Number) -> Number:
-    """(R_off - R_own) / (R_unseen - R_std): the memory that leaves with the sinks, in units of all there was to memorise.
+    """(R_off - R_own) / (R_unseen - R_std): the memory that leaves with the sinks, in units of all that can be held.
 
     1 means switching the sinks off loses as much as standard training had gained over never seeing the text.
 

@@ -100,7 +100,7 @@ def _labels(samples: Sequence[DocumentLosses], groups: Sequence[Hashable] | None
         raise InputError("bootstrap needs at least one sample")
     if groups is None and len(samples) > 1:
         raise InputError("bootstrap of several samples needs groups: one label each, the same for the same documents")
-    labels = list(groups) if groups is not None else [0]
+    labels: list[Hashable] = list(groups) if groups is not None else [0]
     if len(labels) != len(samples):
         raise InputError(f"groups has {len(labels)} labels for {len(samples)} samples")
     first: dict[Hashable, DocumentLosses] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from memsinks.errors import CheckpointError, ConfigError, InputError
@@ -99,8 +100,8 @@ def staged(directory: Path) -> Iterator[Path]:
         else:
             staging.chmod(0o777 & ~_umask())
             staging.replace(directory)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot write {directory}: {reason}; nothing was left there") from error
     finally:
         if staging is not None:

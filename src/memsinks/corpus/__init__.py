@@ -1,0 +1,18 @@
+"""Corpora: read documents, split them, tokenise them, and open the result."""
+
+from memsinks.corpus.corpus import Corpus
+from memsinks.corpus.prepare import PrepareConfig, prepare
+from memsinks.corpus.readers import Columns, Document, read_documents
+from memsinks.corpus.tokenizer import encode_document, load_tokenizer, train_tokenizer
+
+__all__ = [
+    "Columns",
+    "Corpus",
+    "Document",
+    "PrepareConfig",
+    "encode_document",
+    "load_tokenizer",
+    "prepare",
+    "read_documents",
+    "train_tokenizer",
+]

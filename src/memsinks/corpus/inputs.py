@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import datasets
 
 from memsinks.errors import InputError
 
-Inputs = Path | str | Sequence[Path | str] | datasets.Dataset | datasets.IterableDataset
+Inputs: TypeAlias = Path | str | Sequence[Path | str] | datasets.Dataset | datasets.IterableDataset
 """What a corpus is read from: paths, or a dataset object."""
 
 _SUFFIXES: dict[str, Literal["jsonl", "parquet", "text"]] = {
@@ -69,11 +69,18 @@ def find_tables(inputs: Inputs) -> list[Table]:
             raise InputError(f"{path}: no such file or folder; check the path")
         if not path.is_dir():
             tables.append(_file_table(path, path.name))
-        elif found := list(_walk(path, path)):
+        elif found := _folder_tables(path):
             tables += found
         else:
             raise InputError(f"{path}: this folder holds no supported file; supported are {SUPPORTED}")
     return tables
+
+
+def _folder_tables(folder: Path) -> list[Table]:
+    try:
+        return list(_walk(folder, folder))
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
 
 def _walk(folder: Path, root: Path) -> Iterator[Table]:

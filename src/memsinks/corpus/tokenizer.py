@@ -79,7 +79,7 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
         One ``uint32`` array of token IDs for each text.
     """
     options: dict[str, Any] = {"padding": False, "truncation": False, "return_attention_mask": False}
-    encoded = tokenizer(
-        list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False, **options
-    )["input_ids"]
+    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False, **options)[
+        "input_ids"
+    ]
     return [np.asarray(ids, dtype=np.uint32) for ids in encoded]

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from memsinks.errors import ConfigError, SequenceIdError, UnsupportedModelError
 from memsinks.sinks.config import SinkConfig, mlp_width
-from memsinks.sinks.families import sites
+from memsinks.sinks.families import family_of, sites
 from memsinks.sinks.files import save_sinks
+from memsinks.sinks.isolation import isolate_packed_documents
 from memsinks.sinks.layer import Sinks, bind, unbind
 from memsinks.sinks.modes import OFF, OWN
 from memsinks.sinks.routing import Modes, Routing, check_ids, route
@@ -49,7 +50,8 @@ class SinkModel:
         inputs = args[0] if args else kwargs.get("input_ids")
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
         if inputs is not None:
-            _isolate_packed_documents(kwargs)
+            config = self.config  # type: ignore[attr-defined]
+            isolate_packed_documents(kwargs, family_of(config), config._attn_implementation, self.dtype)  # type: ignore[attr-defined]
             routing = self._route(inputs, kwargs.get("attention_mask"), sequence_ids, sink_mask)
             if routing is not None:
                 kwargs["sink_routing"] = routing
@@ -187,35 +189,6 @@ def _sink_class(base: type[nn.Module]) -> type[nn.Module]:
     forward.__doc__ = SinkModel.forward.__doc__
     model_class.forward = forward  # type: ignore[attr-defined]
     return model_class
-
-
-def _isolate_packed_documents(kwargs: dict[str, Any]) -> None:
-    """Keep packed documents apart, or refuse.
-
-    transformers tells packed documents apart by ``position_ids`` that restart, but only without a KV cache and without
-    a 2-D attention mask; otherwise they see each other without a word.
-    """
-    positions = kwargs.get("position_ids")
-    if positions is None or kwargs.get("past_key_values") is not None:
-        return
-    if kwargs.get("use_cache") is None:
-        kwargs["use_cache"] = False
-    mask = kwargs.get("attention_mask")
-    if (kwargs["use_cache"] or mask is not None) and _restarts(positions, mask):
-        raise SequenceIdError(
-            "position_ids restart within a row (packed documents), but a 2-D attention_mask or use_cache=True makes "
-            "transformers let packed documents see each other; leave both out"
-        )
-
-
-def _restarts(positions: Tensor, mask: Tensor | None) -> bool:
-    if positions.ndim != 2 or (mask is not None and mask.ndim != 2):
-        return False
-    back = positions[:, 1:] <= positions[:, :-1]
-    if mask is not None:
-        keep = mask[:, -positions.shape[1] :].bool()
-        back = back & keep[:, 1:] & keep[:, :-1]
-    return bool(back.any())
 
 
 def _init_std(model_config: Any) -> float:

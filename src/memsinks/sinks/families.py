@@ -25,6 +25,7 @@ class Family:
         act: name of the activation function.
         width: the configuration's key for the number of hidden units.
         transposed: projections are stored ``[in, out]`` (GPT-2's Conv1D).
+        packs_by_position: the model isolates packed documents by their ``position_ids``.
     """
 
     layers: str = "model.layers"
@@ -35,6 +36,7 @@ class Family:
     act: str = "act_fn"
     width: str = "intermediate_size"
     transposed: bool = False
+    packs_by_position: bool = True
 
 
 _GATED = Family()
@@ -48,7 +50,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "gpt_neox": Family(layers="gpt_neox.layers", up="dense_h_to_4h", down="dense_4h_to_h", gate=None, act="act"),
     "opt": Family(
-        layers="model.decoder.layers", mlp="", up="fc1", down="fc2", gate=None, act="activation_fn", width="ffn_dim"
+        layers="model.decoder.layers",
+        mlp="",
+        up="fc1",
+        down="fc2",
+        gate=None,
+        act="activation_fn",
+        width="ffn_dim",
+        packs_by_position=False,
     ),
 }
 """Supported families by ``config.model_type``."""

@@ -1,0 +1,8 @@
+"""From a corpus to training batches: exposures, order, packing, rows, collation."""
+
+from memsinks.stream.collate import Collator
+from memsinks.stream.packing import chunk, order, pack
+from memsinks.stream.plan import ExposurePlan, GovernedPolicy, governed
+from memsinks.stream.rows import build_stream
+
+__all__ = ["Collator", "ExposurePlan", "GovernedPolicy", "build_stream", "chunk", "governed", "order", "pack"]

@@ -1,0 +1,105 @@
+"""Stock checkpoints from a model with sinks: sinks off, or a fixed set of sinks folded in.
+
+An MLP's output is a sum over hidden units, so a fixed set of sinks becomes further hidden units of a wider plain MLP.
+Layers may need different numbers of units; every layer is padded with zero units to the widest. The folded model equals
+the model in that mode to rounding (the order of the sum differs); sinks off is the plain checkpoint, bit for bit.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from memsinks.checkpoint.run import staged
+from memsinks.errors import ConfigError
+from memsinks.sinks.attach import SinkModel, detach, sinks_of
+from memsinks.sinks.config import mlp_width
+from memsinks.sinks.families import Site, family_of, sites
+from memsinks.sinks.modes import OFF, OWN, Mode, ModeLike, as_mode
+from memsinks.sinks.routing import fixed_rows
+
+
+def fold(model: nn.Module, mode: ModeLike) -> Any:
+    """A plain model that computes what ``model`` computes in a fixed mode.
+
+    Args:
+        model: with sinks; it is not changed.
+        mode: off, chosen, placebo or all; ``own`` depends on the input and cannot be folded.
+
+    Returns:
+        A stock model of the same family, in the same dtype, in evaluation mode.
+
+    Raises:
+        ConfigError: the model has no sinks, or the mode is ``own``.
+    """
+    mode = as_mode(mode)
+    if not isinstance(model, SinkModel):
+        raise ConfigError("this model has no sinks to fold")
+    if mode == OWN:
+        raise ConfigError("mode 'own' depends on each sequence's ID; fold 'off', or the sinks of chosen IDs")
+    plain = detach(copy.deepcopy(model))
+    if mode == OFF:
+        return plain.eval()
+    layers = list(sinks_of(model))
+    rows, scale = fixed_rows(mode, model.sink_config, len(layers), layers[0].up.device)  # type: ignore[union-attr, arg-type]
+    family = family_of(plain.config)
+    extra = max(len(r) for r in rows)
+    config = copy.deepcopy(plain.config)
+    setattr(config, family.width, mlp_width(plain.config) + extra)
+    state = plain.state_dict()
+    prefixes = {module: name for name, module in plain.named_modules()}
+    for site, sinks, chosen in zip(sites(plain), layers, rows, strict=True):
+        units = {name: p.detach()[chosen] for name, p in sinks.named_parameters(recurse=False)}
+        units["down"] = units["down"] * scale
+        for key, value in _widened(site, units, extra, family.transposed).items():
+            projection, _, tensor = key.partition(".")
+            state[f"{prefixes[getattr(site, projection)]}.{tensor}"] = value
+    folded = AutoModelForCausalLM.from_config(config, dtype=plain.dtype)
+    folded.load_state_dict(state)
+    folded.generation_config = copy.deepcopy(plain.generation_config)
+    return folded.to(plain.device).eval()
+
+
+def export(
+    model: nn.Module,
+    directory: str | Path,
+    *,
+    mode: ModeLike = OFF,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Write :func:`fold`'s model as a stock checkpoint that needs no memsinks.
+
+    Raises:
+        ConfigError: see :func:`fold`.
+        InputError: the directory cannot be written; nothing is left behind.
+    """
+    plain = fold(model, mode)
+    with staged(Path(directory)) as staging:
+        plain.save_pretrained(staging)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(staging)
+
+
+def _widened(site: Site, units: dict[str, Tensor], extra: int, transposed: bool) -> dict[str, Tensor]:
+    """Weights and biases of the projections with ``units`` appended, padded to ``extra`` hidden units."""
+
+    def append(weight: Tensor, rows: Tensor, dim: int) -> Tensor:
+        padded = rows.new_zeros(extra, rows.shape[1])
+        padded[: len(rows)] = rows
+        return torch.cat([weight, (padded if dim == 0 else padded.T).to(weight.dtype)], dim)
+
+    hidden_dim = 1 if transposed else 0
+    widened = {
+        "up.weight": append(site.up.weight, units["up"], hidden_dim),
+        "down.weight": append(site.down.weight, units["down"], 1 - hidden_dim),
+    }
+    if site.gate is not None:
+        widened["gate.weight"] = append(site.gate.weight, units["gate"], hidden_dim)
+    for name in ("up", "gate"):
+        if f"{name}_bias" in units:
+            bias = getattr(site, name).bias
+            widened[f"{name}.bias"] = append(bias[:, None], units[f"{name}_bias"], 0)[:, 0]
+    return widened

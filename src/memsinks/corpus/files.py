@@ -1,0 +1,59 @@
+"""Hashes of files, and an output folder that appears whole or not at all."""
+
+import errno
+import hashlib
+import hmac
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memsinks.errors import InputError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def file_digest(path: Path, key: bytes | None = None) -> str:
+    """SHA-256 of a file as hexadecimal digits; with a key, HMAC-SHA256."""
+    state = hashlib.sha256() if key is None else hmac.new(key, digestmod="sha256")
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def check_output(output: Path) -> None:
+    """Raise :class:`InputError` if ``output`` is a file, or a folder that is not empty."""
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    if output.exists() or output.is_symlink():
+        raise InputError(f"{output}: already exists and is not an empty folder; choose another output or remove it")
+
+
+@contextmanager
+def new_directory(output: Path) -> Iterator[Path]:
+    """A temporary folder beside ``output`` that takes its name when the block ends well, and else is removed.
+
+    Raises:
+        InputError: the folder cannot be written; a full disk is named as such.
+    """
+    check_output(output)
+    temporary = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(output)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        # The tokenizers library reports a failed write as a bare Exception with the operating system's words in it.
+        if isinstance(error, OSError) or "(os error " in str(error):
+            raise InputError(_explain(output, error)) from error
+        raise
+
+
+def _explain(output: Path, error: BaseException) -> str:
+    code = getattr(error, "errno", None)
+    if code in _NO_SPACE or any(f"(os error {number})" in str(error) for number in _NO_SPACE):
+        return f"{output}: no space left to write it ({error}); free space or choose another disk, then run again"
+    return f"{output}: cannot be written ({error}); check that its folder exists and may be written to"

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from memsinks.corpus import encode_document, load_tokenizer, train_tokenizer
+from memsinks.errors import InputError
+
+TEXTS = [f"The {w} sat on the {w}, and the {w} was fat. " * 3 for w in ("cat", "hat", "bat", "mat")]
+
+
+def test_trained_tokenizer_round_trips(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, 270)
+    assert len(tokenizer) == 270
+    assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
+    tokenizer.save_pretrained(tmp_path)
+    strange = " A  line\n\twith é, 漢字, \x00 and 🙂  "
+    for loaded in (AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)):
+        assert loaded.get_vocab() == tokenizer.get_vocab()
+        assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 0, 0)
+        assert loaded.decode(encode_document(loaded, [strange])[0]) == strange
+
+
+def test_training_does_not_depend_on_order():
+    a, b = train_tokenizer(TEXTS, 320), train_tokenizer(iter(TEXTS[::-1]), 320)
+    assert a.backend_tokenizer.to_str() == b.backend_tokenizer.to_str()
+
+
+def test_encoding_adds_and_honours_no_special_token():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    plain, fake = encode_document(tokenizer, ["the cat", "the<|endoftext|>cat"])
+    assert plain.dtype == np.uint32
+    assert tokenizer.eos_token_id not in plain
+    assert tokenizer.eos_token_id not in fake
+    assert tokenizer.decode(fake) == "the<|endoftext|>cat"
+
+
+def test_errors(tmp_path):
+    with pytest.raises(InputError, match=r"vocab_size is 256; .* at least 257"):
+        train_tokenizer(TEXTS, 256)
+    with pytest.raises(InputError, match="no tokenizer can be loaded from here"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="no tokenizer can be loaded from here"):
+        load_tokenizer(tmp_path)
