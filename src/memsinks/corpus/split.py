@@ -77,10 +77,15 @@ def hold_out(component: np.ndarray, hashes: Sequence[bytes], *, fraction: float,
             held_out[indices] = True
             taken += len(indices)
     if not taken:
+        if len(members) == 1:
+            raise InputError(
+                f"all {len(component)} document(s) belong together, so none can be held out; set validation_fraction "
+                "to 0 for no validation split, or add documents"
+            )
         smallest = min(map(len, members.values()))
         raise InputError(
             f"validation_fraction={fraction} of {len(component)} documents is {wanted}, but the smallest group of "
-            f"documents that belong together has {smallest}; raise validation_fraction, or set it to 0 for no "
-            "validation split"
+            f"documents that belong together has {smallest}; raise validation_fraction to "
+            f"{smallest / len(component):.2g} or more, or set it to 0 for no validation split"
         )
     return held_out

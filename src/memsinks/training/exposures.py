@@ -16,14 +16,16 @@ EXPOSURES = "exposures.parquet"
 
 
 class ExposureCounter:
-    """Counts by sequence ID, stored with the checkpoint as ``exposures.parquet``."""
+    """Counts by sequence ID, and the tokens passed over, stored with the checkpoint as ``exposures.parquet``."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
+        self.tokens = 0
 
-    def update(self, ids: Tensor | Iterable[int]) -> None:
-        """Count one exposure for each entry; tensors hold ``int64`` bit patterns."""
+    def update(self, ids: Tensor | Iterable[int], tokens: int = 0) -> None:
+        """Count one exposure for each entry, and tokens; tensors hold ``int64`` bit patterns."""
         self.counts.update(from_tensor(ids).tolist() if isinstance(ids, Tensor) else ids)
+        self.tokens += tokens
 
     def save(self, directory: Path) -> None:
         """Write ``exposures.parquet`` with columns ``sequence_id`` (uint64) and ``exposures`` (int64)."""
@@ -33,7 +35,7 @@ class ExposureCounter:
                 "sequence_id": pa.array(np.array(ids, dtype=np.uint64)),
                 "exposures": pa.array([self.counts[i] for i in ids], pa.int64()),
             },
-            metadata={"format": "memsinks-exposures", "format_version": "1"},
+            metadata={"format": "memsinks-exposures", "format_version": "1", "tokens": str(self.tokens)},
         )
         temporary = directory / f".{EXPOSURES}.tmp"
         pq.write_table(table, temporary)
@@ -51,7 +53,8 @@ class ExposureCounter:
             self.counts = Counter(
                 dict(zip(table["sequence_id"].to_pylist(), table["exposures"].to_pylist(), strict=True))
             )
-        except (OSError, pa.ArrowException, KeyError) as error:
+            self.tokens = int(table.schema.metadata[b"tokens"])
+        except (OSError, pa.ArrowException, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{file} cannot be read ({error}); without it exposures cannot be counted on, resume from another "
                 "checkpoint"

@@ -66,9 +66,10 @@ class SinkTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; its ``exposed_ids`` are counted and kept from the model."""
         exposed = inputs.pop("exposed_ids", None)
+        tokens = int((inputs["labels"] != -100).sum()) if exposed is not None and "labels" in inputs else 0
         loss = super().training_step(model, inputs, *args, **kwargs)
         if exposed is not None:
-            self.exposures.update(exposed)
+            self.exposures.update(exposed, tokens)
         return loss
 
     def _sink_optimizer(self) -> SinkAdamW | None:

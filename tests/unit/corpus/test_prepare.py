@@ -143,7 +143,9 @@ def test_integer_ids_are_taken_as_they_are(tmp_path, write_rows, stories):
 def test_an_identity_column_with_the_name_of_a_stored_one(tmp_path, write_rows, stories):
     rows = [s | {"sequence_id": 100 + i} for i, s in enumerate(stories)]
     for name in ("sequence_id", "source"):
-        corpus = prepare(write_rows(rows), tmp_path / name, with_changes(identity=f"column:{name}"))
+        corpus = prepare(
+            write_rows(rows), tmp_path / name, with_changes(identity=f"column:{name}", validation_fraction=0.4)
+        )
         assert corpus.sequence_ids.tolist() == [ids.column_id(row[name]) for row in rows]
         assert list(corpus.manifest["metadata"]) == ["number", "score", "kept"]
 
@@ -207,7 +209,7 @@ BAD_INPUT = {
         {"columns": Columns(metadata=("split",))},
         "metadata column 'split' has the name",
     ),
-    "one document": (lambda s: s[:1], {}, "smallest group of documents that belong together has 1"),
+    "one document": (lambda s: s[:1], {}, "all 1 document.* belong together"),
     "no tokenizer": (lambda s: s, {"tokenizer": "/nowhere/at/all"}, "no tokenizer can be loaded from here"),
 }
 

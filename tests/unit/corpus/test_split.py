@@ -42,7 +42,7 @@ def test_small_corpora():
     assert hold_out(np.arange(3), hashes, fraction=0, seed=0).sum() == 0
     assert hold_out(np.arange(3), hashes, fraction=0.01, seed=0).sum() == 1
     assert hold_out(np.arange(3), hashes, fraction=0.99, seed=0).sum() == 2  # something is left to train on
-    with pytest.raises(InputError, match=r"of 3 documents is 1, but the smallest group .* has 3; .*set it to 0"):
-        hold_out(np.zeros(3, dtype=np.int64), hashes, fraction=0.1, seed=0)
-    with pytest.raises(InputError, match=r"the smallest group .* has 1"):
+    with pytest.raises(InputError, match=r"of 6 documents is 1, but the smallest group .* has 3; .*to 0.5 or more"):
+        hold_out(np.array([0, 0, 0, 3, 3, 3]), hashes * 2, fraction=0.1, seed=0)
+    with pytest.raises(InputError, match=r"all 1 document.* belong together"):
         hold_out(np.zeros(1, dtype=np.int64), hashes[:1], fraction=0.1, seed=0)

@@ -1,0 +1,7 @@
+"""``python -m memsinks``."""
+
+import sys
+
+from memsinks.cli import main
+
+sys.exit(main())

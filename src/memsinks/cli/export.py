@@ -1,0 +1,95 @@
+"""``memsinks export``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from transformers import AutoTokenizer
+
+from memsinks.audit import TokenizedDocument, damage, document_losses
+from memsinks.checkpoint.export import export
+from memsinks.checkpoint.run import load
+from memsinks.corpus import Corpus
+from memsinks.errors import ConfigError, InputError
+from memsinks.ids import parse_id
+from memsinks.sinks.attach import SinkModel
+from memsinks.sinks.modes import OFF, Mode
+from memsinks.training.run import bf16_pays
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a stock Hugging Face checkpoint: sinks off, or chosen sinks folded in."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """A folder that `memsinks train` wrote."""
+    output: tyro.conf.Positional[Path]
+    """The folder to make."""
+    mode: Literal["off", "chosen", "placebo", "all"] = "off"
+    """Which sinks to fold into the MLPs; chosen needs --ids, --documents or --sources."""
+    ids: tuple[str, ...] = ()
+    """Sequence IDs, 16 hexadecimal digits each."""
+    documents: tuple[str, ...] = ()
+    """Names of documents whose sinks to fold in; needs --corpus."""
+    sources: tuple[str, ...] = ()
+    """Sources whose documents' sinks to fold in; needs --corpus."""
+    corpus: Path | None = None
+    """The corpus of the run, whose held-out documents show what folding does to other text."""
+    max_damage: float = 0.1
+    """Most nats per token by which folded sinks may raise the loss of held-out documents."""
+    force: bool = False
+    """Fold in spite of the damage, or without knowing it."""
+
+    def run(self) -> None:
+        """Run the command."""
+        if self.output.exists() and any(self.output.iterdir()):
+            raise InputError(f"{self.output} exists and is not empty; choose another folder or move it away")
+        model = load(self.run_folder)
+        corpus = None if self.corpus is None else Corpus.open(self.corpus)
+        mode = Mode(self.mode, self._ids(corpus)) if self.mode == "chosen" else Mode(self.mode)
+        console = Console(soft_wrap=True, highlight=False)
+        if mode != OFF:
+            console.print(self._check_damage(model, mode, corpus))
+        tokenizer = AutoTokenizer.from_pretrained(self.run_folder)
+        export(model, self.output, mode=mode, tokenizer=tokenizer)
+        console.print(f"{self.output}: a stock {type(model).__name__} checkpoint, sinks {self.mode}")
+
+    def _ids(self, corpus: Corpus | None) -> tuple[int, ...]:
+        ids = [parse_id(text) for text in self.ids]
+        if (self.documents or self.sources) and corpus is None:
+            raise ConfigError("--documents and --sources need --corpus, which knows their sequence IDs")
+        if corpus is not None:
+            ids += [int(corpus.sequence_ids[corpus.index(name)]) for name in self.documents]
+            for source in self.sources:
+                found = [int(i) for i, s in zip(corpus.sequence_ids, corpus.sources, strict=True) if s == source]
+                if not found:
+                    known = ", ".join(sorted({s for s in corpus.sources if s is not None})[:10])
+                    raise InputError(f"--sources: {self.corpus} has no source {source!r}; it has {known or 'none'}")
+                ids += found
+        if not ids:
+            raise ConfigError("--mode chosen needs at least one of --ids, --documents and --sources")
+        return tuple(ids)
+
+    def _check_damage(self, model: SinkModel, mode: Mode, corpus: Corpus | None) -> str:
+        held_out = np.flatnonzero(corpus.is_validation)[:200] if corpus is not None else []
+        if corpus is None or not len(held_out):
+            if not self.force:
+                raise ConfigError(
+                    "folding sinks in can damage other text, and without --corpus (with held-out documents) that cannot "
+                    "be measured; give the corpus, or --force"
+                )
+            return "damage to other text: not measured (--force)"
+        documents = [TokenizedDocument(corpus.documents[i], corpus.tokens(i), 0) for i in map(int, held_out)]
+        length = model.config.max_position_embeddings  # type: ignore[attr-defined]
+        on, off = (
+            document_losses(model, documents, mode=m, max_length=min(length, 1024), autocast=bf16_pays(), progress=True)  # type: ignore[arg-type]
+            for m in (mode, OFF)
+        )
+        harm = damage(on, off)
+        text = f"damage to {len(documents)} held-out documents: {harm:+.3f} nats per token (limit {self.max_damage})"
+        if harm > self.max_damage and not self.force:
+            raise ConfigError(f"{text}; nothing was written. Fold fewer IDs, raise --max-damage, or give --force")
+        return text
