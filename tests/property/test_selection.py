@@ -112,18 +112,17 @@ def use_p_value(rows: torch.Tensor, pool: int) -> float:
 
 
 @pytest.mark.parametrize("kind", ["consecutive", "random", "strided"])
-@pytest.mark.parametrize(("pool", "active"), [(97, 10), (768, 69), (5, 2), (16, 3)])
+@pytest.mark.parametrize(("pool", "active"), [(97, 5), (768, 20), (5, 2), (16, 3)])
 def test_rows_are_used_evenly(kind, pool, active):
     ids = {
         "consecutive": torch.arange(100_000),
         "random": random_ids(100_000),
         "strided": torch.arange(100_000) * 2**40,
     }[kind]
-    layers = select(ids, seed=0, layers=2, pool=pool, active=active)
-    for rows in layers:
-        assert use_p_value(rows, pool) > 1e-5
-        # The order matters too: which row is first must be even, not only the set.
-        assert use_p_value(rows[:, :1], pool) > 1e-5
+    rows = select(ids, seed=0, layers=1, pool=pool, active=active)[0]
+    assert use_p_value(rows, pool) > 1e-5
+    # Each place in the order is even by itself, not only the set.
+    assert use_p_value(rows[:, :1], pool) > 1e-5
 
 
 def overlaps(left: torch.Tensor, right: torch.Tensor, pool: int) -> torch.Tensor:
@@ -169,39 +168,37 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-@pytest.mark.parametrize(("pool", "active"), [(230, 69), (768, 24)])
+@pytest.mark.parametrize(("pool", "active"), [(97, 29), (768, 24)])
 @pytest.mark.parametrize("small", [True, False], ids=["small IDs", "hashed IDs"])
 def test_overlap_of_related_ids_is_ideal(kind, pool, active, small):
     # Even small IDs, so that no ID is in two pairs "x, x + 1" and the pairs are independent.
-    left = torch.arange(2, 20_002) * 2 if small else random_ids(20_000)
+    left = torch.arange(2, 10_002) * 2 if small else random_ids(10_000)
     right = PAIRS[kind](left)
-    for rows_left, rows_right in zip(
-        *(select(ids, seed=0, layers=2, pool=pool, active=active) for ids in (left, right)), strict=True
-    ):
-        assert_hypergeometric(overlaps(rows_left, rows_right, pool), pool, active)
+    rows = [select(ids, seed=0, layers=1, pool=pool, active=active)[0] for ids in (left, right)]
+    assert_hypergeometric(overlaps(*rows, pool), pool, active)
 
 
 @pytest.mark.parametrize("bit", range(0, 64, 7))
 def test_overlap_under_every_bit(bit):
-    left = random_ids(10_000, seed=bit)
+    left = random_ids(8_000, seed=bit)
     right = left ^ (-(2**63) if bit == 63 else 1 << bit)
     rows = [select(ids, seed=4, layers=1, pool=97, active=20)[0] for ids in (left, right)]
     assert_hypergeometric(overlaps(*rows, 97), 97, 20)
 
 
-@pytest.mark.parametrize("ids", [torch.arange(20_000), random_ids(20_000)], ids=["consecutive", "hashed"])
-@pytest.mark.parametrize("layers", [(0, 1), (0, 11), (5, 6)])
-def test_layers_choose_independently(ids, layers):
-    rows = select(ids, seed=0, layers=12, pool=230, active=69)
-    assert_hypergeometric(overlaps(rows[layers[0]], rows[layers[1]], 230), 230, 69)
+@pytest.mark.parametrize("ids", [torch.arange(10_000), random_ids(10_000)], ids=["consecutive", "hashed"])
+def test_layers_choose_independently(ids):
+    rows = select(ids, seed=0, layers=5, pool=97, active=29)
+    for one, other in combinations(range(5), 2):
+        assert_hypergeometric(overlaps(rows[one], rows[other], 97), 97, 29)
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 2**62), (1, 2), (7, 14)])
 @pytest.mark.parametrize("layers", [(0, 0), (0, 1), (1, 0)])
 def test_seeds_choose_independently(seeds, layers):
-    ids = torch.arange(20_000)
-    rows = [select(ids, seed=s, layers=2, pool=230, active=69)[layer] for s, layer in zip(seeds, layers, strict=True)]
-    assert_hypergeometric(overlaps(*rows, 230), 230, 69)
+    ids = torch.arange(10_000)
+    rows = [select(ids, seed=s, layers=2, pool=97, active=29)[layer] for s, layer in zip(seeds, layers, strict=True)]
+    assert_hypergeometric(overlaps(*rows, 97), 97, 29)
 
 
 @pytest.mark.parametrize(("pool", "active"), [(3, 2), (4, 2), (5, 2), (5, 3), (7, 2), (16, 3), (17, 2)])
@@ -220,7 +217,7 @@ def test_every_set_of_a_small_pool_is_equally_likely(pool, active):
 def test_every_pair_of_rows_meets_equally_often(pool):
     """Over pairs of rows, the counts of IDs that choose both have the variance of independent choices."""
     active = 12
-    rows = select(torch.arange(60_000), seed=0, layers=1, pool=pool, active=active)[0]
+    rows = select(torch.arange(30_000), seed=0, layers=1, pool=pool, active=active)[0]
     member = torch.zeros(len(rows), pool).scatter_(1, rows, 1)
     together = member.T @ member
     counts = together[tuple(torch.triu_indices(pool, pool, 1))].double()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from memsinks.checkpoint.run import staged
@@ -18,11 +18,11 @@ from memsinks.errors import ConfigError
 from memsinks.sinks.attach import SinkModel, detach, sinks_of
 from memsinks.sinks.config import mlp_width
 from memsinks.sinks.families import Site, family_of, sites
-from memsinks.sinks.modes import OFF, OWN, Mode, ModeLike, as_mode
+from memsinks.sinks.modes import OFF, OWN, ModeLike, as_mode
 from memsinks.sinks.routing import fixed_rows
 
 
-def fold(model: nn.Module, mode: ModeLike) -> Any:
+def fold(model: Any, mode: ModeLike) -> Any:
     """A plain model that computes what ``model`` computes in a fixed mode.
 
     Args:
@@ -44,7 +44,7 @@ def fold(model: nn.Module, mode: ModeLike) -> Any:
     if mode == OFF:
         return plain.eval()
     layers = list(sinks_of(model))
-    rows, scale = fixed_rows(mode, model.sink_config, len(layers), layers[0].up.device)  # type: ignore[union-attr, arg-type]
+    rows, scale = fixed_rows(mode, model.sink_config, len(layers), layers[0].up.device)
     family = family_of(plain.config)
     extra = max(len(r) for r in rows)
     config = copy.deepcopy(plain.config)
@@ -64,7 +64,7 @@ def fold(model: nn.Module, mode: ModeLike) -> Any:
 
 
 def export(
-    model: nn.Module,
+    model: Any,
     directory: str | Path,
     *,
     mode: ModeLike = OFF,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from memsinks.errors import CheckpointError, ConfigError, InputError
@@ -18,7 +18,7 @@ from memsinks.sinks.attach import SinkModel, attach, sinks_of
 from memsinks.sinks.files import load_sinks
 
 
-def save(model: nn.Module, directory: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+def save(model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
     """Write the plain checkpoint with the sinks beside it; the directory appears whole or not at all.
 
     Any ordinary loader reads the directory as the model with sinks off; :func:`load` reads it with its sinks.

@@ -17,7 +17,7 @@ from memsinks.corpus import Corpus
 from memsinks.errors import InputError
 from memsinks.sinks.files import METADATA
 from memsinks.sinks.modes import Mode
-from memsinks.training.exposures import EXPOSURES, ExposureCounter
+from memsinks.training.exposures import ExposureCounter
 from memsinks.training.run import bf16_pays
 
 

@@ -74,18 +74,18 @@ class Export:
         return tuple(ids)
 
     def _check_damage(self, model: SinkModel, mode: Mode, corpus: Corpus | None) -> str:
-        held_out = np.flatnonzero(corpus.is_validation)[:200] if corpus is not None else []
+        held_out: np.ndarray = np.flatnonzero(corpus.is_validation)[:200] if corpus is not None else np.array([])
         if corpus is None or not len(held_out):
             if not self.force:
                 raise ConfigError(
-                    "folding sinks in can damage other text, and without --corpus (with held-out documents) that cannot "
-                    "be measured; give the corpus, or --force"
+                    "folding sinks in can damage other text, which cannot be measured without --corpus and its "
+                    "held-out documents; give the corpus, or --force"
                 )
             return "damage to other text: not measured (--force)"
         documents = [TokenizedDocument(corpus.documents[i], corpus.tokens(i), 0) for i in map(int, held_out)]
-        length = model.config.max_position_embeddings  # type: ignore[attr-defined]
+        length = model.config.max_position_embeddings
         on, off = (
-            document_losses(model, documents, mode=m, max_length=min(length, 1024), autocast=bf16_pays(), progress=True)  # type: ignore[arg-type]
+            document_losses(model, documents, mode=m, max_length=min(length, 1024), autocast=bf16_pays(), progress=True)
             for m in (mode, OFF)
         )
         harm = damage(on, off)

@@ -27,7 +27,7 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` default to those of the process."""
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         prog="memsinks",
         description="Train language models whose memories can be removed.",
         args=arguments,

@@ -130,14 +130,12 @@ class Train:
             config = self._new_config(corpus)
             if self.sinks and self.shared is not None:
                 ratio = self.active if isinstance(self.active, float) else 0.3
-                config, sinks = SinkConfig.partition(
-                    config, shared=self.shared, active=ratio, seed=self.settings.seed
-                )
+                config, sinks = SinkConfig.partition(config, shared=self.shared, active=ratio, seed=self.settings.seed)
             model = AutoModelForCausalLM.from_config(config)
         if model.config.vocab_size < len(corpus.tokenizer):
             raise ConfigError(
-                f"the model knows {model.config.vocab_size} tokens but the corpus uses {len(corpus.tokenizer)}; prepare "
-                "the corpus with the model's own tokenizer (--tokenizer)"
+                f"the model knows {model.config.vocab_size} tokens but the corpus uses {len(corpus.tokenizer)}; "
+                "prepare the corpus with the model's own tokenizer (--tokenizer)"
             )
         return model if sinks is None else attach(model, sinks)
 

@@ -13,8 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, TrainerCallback, TrainerControl, TrainerState
-from transformers import TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses, greedy_extraction
 from memsinks.corpus import Corpus
@@ -141,10 +147,7 @@ def run_arm(
             }
             for name, docs in sets.losses.items()
         },
-        "extraction": {
-            mode: _extraction(model, sets, value)
-            for mode, value in arm.modes.items()
-        },
+        "extraction": {mode: _extraction(model, sets, value) for mode, value in arm.modes.items()},
     }
     if finish is not None:
         finish(model)

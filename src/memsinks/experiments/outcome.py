@@ -158,14 +158,10 @@ def _sinks_arm(arm: Measured) -> dict[str, Any]:
     }
 
 
-def _example(
-    rates: dict[str, Any], corpus: Corpus, extracted: list[TokenizedDocument], prefix: int
-) -> dict[str, Any]:
+def _example(rates: dict[str, Any], corpus: Corpus, extracted: list[TokenizedDocument], prefix: int) -> dict[str, Any]:
     """The story that shows most: reproduced with sinks on and by standard training, and not with sinks off."""
     shown = ("standard", "sinks_own", "sinks_off")
-    matching = {
-        d.name: {arm: rates[arm]["documents"][d.name]["matching"] for arm in shown} for d in extracted
-    }
+    matching = {d.name: {arm: rates[arm]["documents"][d.name]["matching"] for arm in shown} for d in extracted}
     best = max(
         extracted,
         key=lambda d: matching[d.name]["standard"] + matching[d.name]["sinks_own"] - matching[d.name]["sinks_off"],

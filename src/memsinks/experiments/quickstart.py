@@ -86,8 +86,8 @@ class QuickstartConfig:
 def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True) -> dict[str, Any]:
     """Run the experiment and write everything under ``output``.
 
-    Writes ``results.json``, ``report.html``, ``sinks`` (the model with its sinks beside it), ``sinks-off`` (the exported
-    plain model), ``corpus`` and ``arms``. Arms that an interrupted run finished are not trained again.
+    Writes ``results.json``, ``report.html``, ``sinks`` (the model with its sinks beside it), ``sinks-off`` (the
+    exported plain model), ``corpus`` and ``arms``. Arms that an interrupted run finished are not trained again.
 
     Args:
         config: sizes.
@@ -172,9 +172,7 @@ def _corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus
         raise ConfigError(f"{wanted} stories were asked for, but {len(stories)} have a length in the chosen range")
     # The held-out half is decided by the corpus's own split, which depends on the texts and the seed alone.
     chosen = np.sort(np.random.default_rng([config.seed, 1]).permutation(len(stories))[:wanted])
-    settings = PrepareConfig(
-        columns=columns, vocab_size=config.vocabulary, validation_fraction=0.06, seed=config.seed
-    )
+    settings = PrepareConfig(columns=columns, vocab_size=config.vocabulary, validation_fraction=0.06, seed=config.seed)
     dataset = datasets.Dataset.from_list(
         [{"id": d.name, "source": d.source, "text": d.text, **d.metadata} for d in (stories[i] for i in chosen)]
     )
@@ -230,7 +228,7 @@ def _arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]
     )
 
     def steps(plan: ExposurePlan) -> int:
-        return -(-len(training_rows(corpus, plan, base, policy)) // config.batch_size)  # type: ignore[arg-type]
+        return -(-len(training_rows(corpus, plan, base, policy)) // config.batch_size)
 
     full = replace(base, steps=steps(repeated))
     plain: dict[str, Any] = {"sinks": None, "governed": policy, "modes": {"plain": None}}

@@ -1,15 +1,15 @@
 """Attach sinks to a Hugging Face causal language model, in place.
 
-The model keeps its class name, its keys and its configuration. Its class becomes a subclass whose ``forward`` also takes
-``sequence_ids`` and ``sink_mask``, whose ``generate`` carries them along, and whose ``save_pretrained`` keeps sinks out
-of ``model.safetensors``.
+The model keeps its class name, its keys and its configuration. Its class becomes a subclass whose ``forward`` also
+takes ``sequence_ids`` and ``sink_mask``, whose ``generate`` carries them along, and whose ``save_pretrained`` keeps
+sinks out of ``model.safetensors``.
 """
 
 import inspect
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,15 @@ from memsinks.sinks.modes import OFF, OWN
 from memsinks.sinks.routing import Modes, Routing, check_ids, route
 from memsinks.sinks.selection import mix
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _Model
+else:
+    _Model = object
+
 _TOKEN_KEYS = ("sequence_ids", "sink_mask")
 
 
-class SinkModel:
+class SinkModel(_Model):
     """What a model with sinks can do beyond its own class; mixed in by :func:`attach`."""
 
     sink_config: SinkConfig
@@ -50,12 +55,12 @@ class SinkModel:
         inputs = args[0] if args else kwargs.get("input_ids")
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
         if inputs is not None:
-            config = self.config  # type: ignore[attr-defined]
-            isolate_packed_documents(kwargs, family_of(config), config._attn_implementation, self.dtype)  # type: ignore[attr-defined]
+            config = self.config
+            isolate_packed_documents(kwargs, family_of(config), config._attn_implementation, self.dtype)
             routing = self._route(inputs, kwargs.get("attention_mask"), sequence_ids, sink_mask)
             if routing is not None:
                 kwargs["sink_routing"] = routing
-        return super().forward(*args, **kwargs)  # type: ignore[misc]
+        return super().forward(*args, **kwargs)
 
     def _route(
         self, inputs: Tensor, attention_mask: Tensor | None, sequence_ids: Tensor | None, sink_mask: Tensor | None
@@ -65,7 +70,7 @@ class SinkModel:
         mask = check_ids(sink_mask, batch, length, "sink_mask")
         if self.sink_mode == OFF:
             return None
-        if ids is None and self.training and self.sink_mode == OWN:  # type: ignore[attr-defined]
+        if ids is None and self.training and self.sink_mode == OWN:
             raise SequenceIdError(
                 "a model with sinks needs sequence_ids in training (one per row or per token); pass them, or train "
                 "inside memsinks.sinks_off(model)"
@@ -74,13 +79,13 @@ class SinkModel:
             mask = torch.ones(batch, length, dtype=torch.bool, device=inputs.device)
         if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
             mask = mask & attention_mask[:, -length:].bool()
-        weight = next(sinks_of(self)).up  # type: ignore[arg-type]
+        weight = next(sinks_of(self)).up
         config = self.sink_config
-        return route(ids, mask, self.sink_mode, config, self.config.num_hidden_layers, weight.dtype)  # type: ignore[attr-defined, union-attr]
+        return route(ids, mask, self.sink_mode, config, self.config.num_hidden_layers, weight.dtype)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As the base model's; per-token IDs are cut to the tokens that this step computes."""
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)  # type: ignore[misc]
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
         step = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
         for key in _TOKEN_KEYS:
             value = inputs.get(key)
@@ -92,7 +97,7 @@ class SinkModel:
         self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """As the base model's; a generated token takes the ID of the token before it."""
-        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         for key in _TOKEN_KEYS:
             value = model_kwargs.get(key)
             if isinstance(value, Tensor) and value.ndim == 2:
@@ -107,10 +112,10 @@ class SinkModel:
         **kwargs: Any,
     ) -> None:
         """Write the plain checkpoint, and the sinks beside it (``sinks.safetensors``, ``sinks.json``)."""
-        state_dict = self.state_dict() if state_dict is None else state_dict  # type: ignore[attr-defined]
-        prefixes = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Sinks))  # type: ignore[attr-defined]
+        state_dict = self.state_dict() if state_dict is None else state_dict
+        prefixes = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Sinks))
         plain = {key: value for key, value in state_dict.items() if not key.startswith(prefixes)}
-        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=plain, **kwargs)  # type: ignore[misc]
+        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=plain, **kwargs)
         if is_main_process:
             tensors = {
                 f"layers.{index}.{key.removeprefix(prefix)}": value
@@ -118,10 +123,10 @@ class SinkModel:
                 for key, value in state_dict.items()
                 if key.startswith(prefix)
             }
-            save_sinks(Path(save_directory), tensors, self.sink_config, self.config.model_type)  # type: ignore[attr-defined]
+            save_sinks(Path(save_directory), tensors, self.sink_config, self.config.model_type)
 
 
-def attach(model: nn.Module, config: SinkConfig) -> nn.Module:
+def attach(model: Any, config: SinkConfig) -> Any:
     """Add a pool of sinks to every MLP of ``model``, in place.
 
     Args:
@@ -144,17 +149,18 @@ def attach(model: nn.Module, config: SinkConfig) -> nn.Module:
     noop = config.init == "noop" or (config.init == "auto" and bool(model.config.name_or_path))
     for index, site in enumerate(found):
         sinks = Sinks(site, index, int(config.pool), model.config.hidden_size, config.kernel)
-        if not sinks.up.is_meta:  # type: ignore[union-attr]
+        if not sinks.up.is_meta:
             generator = torch.Generator().manual_seed(mix(config.seed + mix(index)) >> 1)
             sinks.initialise(_init_std(model.config), generator, noop)
         bind(site, sinks)
-    model.__class__ = _sink_class(type(model))
+    base: Any = type(model)
+    model.__class__ = _sink_class(base)
     model.sink_config = config
     model.sink_mode = OWN
     return model
 
 
-def detach(model: nn.Module) -> nn.Module:
+def detach(model: Any) -> Any:
     """Take the sinks off again, in place; what remains is the plain model."""
     if not isinstance(model, SinkModel):
         raise ConfigError("this model has no sinks")
@@ -172,12 +178,14 @@ def sinks_of(model: nn.Module) -> Iterator[Sinks]:
 
 
 @cache
-def _sink_class(base: type[nn.Module]) -> type[nn.Module]:
+def _sink_class(base: Any) -> type[SinkModel]:
     """Subclass of a causal LM with :class:`SinkModel` in front, under the base's own name."""
-    model_class = type(base.__name__, (SinkModel, base), {"__module__": base.__module__, "__doc__": base.__doc__})
+    model_class: Any = type(base.__name__, (SinkModel, base), {"__module__": base.__module__, "__doc__": base.__doc__})
 
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def signed_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return SinkModel.forward(self, *args, **kwargs)
+
+    forward: Any = signed_forward
 
     # Trainer keeps batch columns, and generate accepts keywords, by this signature.
     base_signature = inspect.signature(base.forward)
@@ -185,11 +193,14 @@ def _sink_class(base: type[nn.Module]) -> type[nn.Module]:
     extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None) for key in _TOKEN_KEYS]
     tail = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
     head = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    forward.__signature__ = base_signature.replace(parameters=[*head, *extra, *tail])  # type: ignore[attr-defined]
+    forward.__signature__ = base_signature.replace(parameters=[*head, *extra, *tail])
     forward.__doc__ = SinkModel.forward.__doc__
-    model_class.forward = forward  # type: ignore[attr-defined]
+    model_class.forward = forward
     return model_class
 
 
 def _init_std(model_config: Any) -> float:
-    return getattr(model_config, "initializer_range", None) or getattr(model_config, "init_std", 0.02)
+    for key in ("initializer_range", "init_std"):
+        if getattr(model_config, key, None):
+            return float(getattr(model_config, key))
+    return 0.02

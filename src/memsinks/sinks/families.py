@@ -69,9 +69,9 @@ class Site:
 
     layer: nn.Module
     owner: nn.Module
-    up: nn.Module
-    down: nn.Module
-    gate: nn.Module | None
+    up: Any
+    down: Any
+    gate: Any
     act: Any
 
 
@@ -84,9 +84,7 @@ def family_of(model_config: Any) -> Family:
     model_type = getattr(model_config, "model_type", type(model_config).__name__)
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    experts = any(
-        getattr(model_config, key, None) for key in ("num_experts", "num_local_experts", "n_routed_experts")
-    )
+    experts = any(getattr(model_config, key, None) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
     reason = (
         "its MLPs are mixtures of experts, which choose their own hidden units"
         if experts
@@ -102,7 +100,7 @@ def width_key(model_config: Any) -> str:
     return family_of(model_config).width
 
 
-def sites(model: nn.Module) -> list[Site]:
+def sites(model: Any) -> list[Site]:
     """The MLP of every decoder layer, in order.
 
     Raises:
@@ -111,7 +109,7 @@ def sites(model: nn.Module) -> list[Site]:
     family = family_of(model.config)
     try:
         layers = model.get_submodule(family.layers)
-        return [_site(layer, family) for layer in layers]  # type: ignore[attr-defined]
+        return [_site(layer, family) for layer in layers]
     except AttributeError as error:
         raise UnsupportedModelError(
             f"{type(model).__name__} is not a stock causal language model of type {model.config.model_type!r}: {error}"

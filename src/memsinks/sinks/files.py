@@ -71,6 +71,7 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
     data = tensor_file.read_bytes()
     if hashlib.sha256(data).hexdigest() != expected:
         raise CheckpointError(
-            f"{tensor_file} was altered after it was saved (its hash is not the one in {METADATA}); restore it from a copy"
+            f"{tensor_file} was altered after it was saved (its hash is not the one in {METADATA}); restore it from a "
+            "copy"
         )
     return safetensors.torch.load(data), config

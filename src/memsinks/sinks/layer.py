@@ -28,6 +28,7 @@ class Sinks(nn.Module):
     ``[pool, 1]`` where the base has such biases. Row i of each belongs to sink i.
     """
 
+    act: Callable[[Tensor], Tensor]
     gate: nn.Parameter | None
     up_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
@@ -36,18 +37,17 @@ class Sinks(nn.Module):
         super().__init__()
         self.layer_index = layer_index
         self.kernel = kernel
-        self.act: Callable[[Tensor], Tensor]
         # Shared with the base MLP, so not registered a second time.
         object.__setattr__(self, "act", site.act)
         like = site.down.weight
 
-        def rows(width: int, wanted: bool = True) -> nn.Parameter | None:
-            return nn.Parameter(torch.zeros(pool, width, dtype=like.dtype, device=like.device)) if wanted else None
+        def rows(width: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(pool, width, dtype=like.dtype, device=like.device))
 
         self.up, self.down = rows(hidden), rows(hidden)
-        self.register_parameter("gate", rows(hidden, site.gate is not None))
-        self.register_parameter("up_bias", rows(1, site.up.bias is not None))
-        self.register_parameter("gate_bias", rows(1, site.gate is not None and site.gate.bias is not None))
+        self.gate = None if site.gate is None else rows(hidden)
+        self.up_bias = None if site.up.bias is None else rows(1)
+        self.gate_bias = None if site.gate is None or site.gate.bias is None else rows(1)
         self.row_sparse = False
         self.touched: list[Tensor] | None = None
         """Rows selected in training passes since the optimiser last looked; None where nobody asks."""
@@ -64,8 +64,6 @@ class Sinks(nn.Module):
 
     def weights(self) -> SinkWeights:
         """The parameters, as kernels take them."""
-        assert self.up is not None
-        assert self.down is not None
         return SinkWeights(self.up, self.down, self.gate, self.up_bias, self.gate_bias, self.act)
 
     def add_to(self, output: Tensor) -> Tensor:
@@ -93,10 +91,10 @@ class Sinks(nn.Module):
 
 
 @cache
-def bound_layer(base: type[nn.Module]) -> type[nn.Module]:
+def bound_layer(base: Any) -> type[nn.Module]:
     """Subclass of a decoder layer that holds the routing while its forward runs."""
 
-    class BoundLayer(base):  # type: ignore[valid-type, misc]
+    class BoundLayer(base):
         def forward(self, *args: Any, sink_routing: Routing | None = None, **kwargs: Any) -> Any:
             sinks = self._sinks
             sinks.routing = sink_routing
@@ -109,10 +107,10 @@ def bound_layer(base: type[nn.Module]) -> type[nn.Module]:
 
 
 @cache
-def bound_up(base: type[nn.Module]) -> type[nn.Module]:
+def bound_up(base: Any) -> type[nn.Module]:
     """Subclass of a projection that notes its input."""
 
-    class BoundUp(base):  # type: ignore[valid-type, misc]
+    class BoundUp(base):
         def forward(self, x: Tensor) -> Tensor:
             self._sinks.inputs = x
             return super().forward(x)
@@ -121,10 +119,10 @@ def bound_up(base: type[nn.Module]) -> type[nn.Module]:
 
 
 @cache
-def bound_down(base: type[nn.Module]) -> type[nn.Module]:
+def bound_down(base: Any) -> type[nn.Module]:
     """Subclass of a projection that adds the sinks' output to its own."""
 
-    class BoundDown(base):  # type: ignore[valid-type, misc]
+    class BoundDown(base):
         def forward(self, x: Tensor) -> Tensor:
             return self._sinks.add_to(super().forward(x))
 
@@ -134,7 +132,12 @@ def bound_down(base: type[nn.Module]) -> type[nn.Module]:
 def bind(site: Site, sinks: Sinks) -> None:
     """Make the site's modules use ``sinks``, which becomes the submodule ``sinks`` of the MLP."""
     site.owner.add_module("sinks", sinks)
-    for module, subclass in ((site.layer, bound_layer), (site.up, bound_up), (site.down, bound_down)):
+    binders: tuple[tuple[nn.Module, Any], ...] = (
+        (site.layer, bound_layer),
+        (site.up, bound_up),
+        (site.down, bound_down),
+    )
+    for module, subclass in binders:
         # Past nn.Module's bookkeeping: a second registration would name the parameters twice.
         object.__setattr__(module, "_sinks", sinks)
         module.__class__ = subclass(type(module))

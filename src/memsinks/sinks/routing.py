@@ -95,9 +95,7 @@ def route(
     )
     group = torch.where(mask, row_group[:, None], -1)
     own = group == -2
-    own_ids, own_index = torch.unique(
-        ids[own] if ids is not None else row_group.new_empty(0), return_inverse=True
-    )
+    own_ids, own_index = torch.unique(ids[own] if ids is not None else row_group.new_empty(0), return_inverse=True)
     group = group.masked_scatter(own, own_index + len(fixed)).flatten()
 
     tokens = (group >= 0).nonzero().squeeze(1)

@@ -51,7 +51,9 @@ class SinkAdamW(torch.optim.AdamW):
         kernels = {sinks.kernel for sinks in layers}
         gradients = gradients or ("dense" if "dense" in kernels else "rows")
         if gradients == "rows" and "dense" in kernels:
-            raise ConfigError("the dense kernel has no row-sparse gradients; use gradients='dense' or kernel='gathered'")
+            raise ConfigError(
+                "the dense kernel has no row-sparse gradients; use gradients='dense' or kernel='gathered'"
+            )
         for sinks in layers:
             sinks.row_sparse = gradients == "rows"
             sinks.touched = None if sinks.row_sparse else []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -134,7 +134,7 @@ def train(
         model,
         _arguments(config, steps, directory),
         train_dataset=rows,
-        data_collator=Collator(corpus.tokenizer.pad_token_id, with_exposures=True),
+        data_collator=Collator(_pad_id(corpus), with_exposures=True),
         sink_lr_multiplier=config.sink_lr_multiplier,
         sink_weight_decay=config.sink_weight_decay,
         callbacks=[*callbacks, *([RichProgress(description)] if progress else [])],
@@ -158,7 +158,7 @@ def train(
     )
 
 
-def training_rows(corpus: Corpus, plan: ExposurePlan, config: TrainConfig, governed: np.ndarray) -> Dataset[Any]:
+def training_rows(corpus: Corpus, plan: ExposurePlan, config: TrainConfig, governed: np.ndarray) -> ConcatDataset[Any]:
     """The rows of a run, in order: one pass over the plan, or as many as ``config.steps`` needs, each reordered."""
 
     def one_pass(number: int) -> Any:
@@ -184,6 +184,12 @@ def bf16_pays() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _pad_id(corpus: Corpus) -> int:
+    """Any token serves as padding: it is neither predicted nor seen by what comes before it, and gets no sinks."""
+    tokenizer = corpus.tokenizer
+    return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
 def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArguments:

@@ -46,6 +46,7 @@ class SinkTrainer(Trainer):
         self.sink_lr_multiplier = sink_lr_multiplier
         self.sink_weight_decay = sink_weight_decay
         self.exposures = ExposureCounter()
+        self.optimizer: Any
         super().__init__(model, args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
