@@ -11,7 +11,7 @@ POOL, HIDDEN, K = 11, 6, 4
 COUNTS = {
     "equal": (3, 3, 3),
     "ragged": (5, 1, 2),
-    "many short documents": tuple([1, 2, 3] * 14 + [1]),
+    "many short documents": tuple([1, 2, 3] * 7 + [1]),
     "one group": (7,),
     "one token each": (1,) * 9,
     "no group": (),
@@ -38,8 +38,9 @@ def problem(counts, gate: bool, bias: bool, scaled: bool):
         gate_bias=draw(POOL, 1) if bias and gate else None,
         act=F.silu if gate else F.gelu,
     )
-    rows = torch.stack([torch.randperm(POOL, generator=generator)[:K] for _ in counts] or [torch.empty(0, K).long()])
-    rows = rows[: len(counts)]
+    rows = torch.empty(len(counts), K, dtype=torch.int64)
+    for row in rows:
+        row[:] = torch.randperm(POOL, generator=generator)[:K]
     scale = None
     if scaled:
         # The first group is whole, the others are sets of fewer than K, padded as routing does: row 0, factor 0.
