@@ -48,10 +48,19 @@ class Evaluate:
             raise InputError(f"{self.run_folder} is not a folder; give the one that `memsinks train` wrote")
         model: Any = load(self.run_folder) if has_sinks else AutoModelForCausalLM.from_pretrained(self.run_folder)
         kinds = self._kinds(corpus)
-        modes: dict[str, Mode | None] = (
-            {"own": Mode("own"), "off": Mode("off"), "placebo": Mode("placebo")} if has_sinks else {"plain": None}
-        )
-        figures: dict[str, Any] = {"run": str(self.run_folder), "corpus": corpus.hash, "losses": {}, "extraction": {}}
+        modes: dict[str, Mode | None] = {"plain": None}
+        if has_sinks:
+            modes = {"own": Mode("own"), "off": Mode("off"), "placebo": Mode("placebo")}
+            if "repeated" in kinds:
+                # What a model with all repeated documents' sinks folded in does to other text.
+                modes["chosen"] = Mode("chosen", tuple(d.sequence_id for d in kinds["repeated"]))
+        figures: dict[str, Any] = {
+            "run": str(self.run_folder),
+            "corpus": corpus.hash,
+            "losses": {},
+            "damage": {},
+            "extraction": {},
+        }
         for kind, documents in kinds.items():
             measured = {
                 name: document_losses(
@@ -63,12 +72,15 @@ class Evaluate:
                 name: {"mean": losses.mean, "interval": list(bootstrap(lambda mean: mean, losses).bounds)}
                 for name, losses in measured.items()
             }
-            if has_sinks:
-                figures["losses"][kind]["damage_of_placebo"] = damage(measured["placebo"], measured["off"])
+            figures["damage"][kind] = {
+                name: damage(measured[name], measured["off"]) for name in ("placebo", "chosen") if name in measured
+            }
         repeated = [d for d in kinds.get("repeated", []) if len(d.tokens) >= self.prefix + self.suffix]
-        for name, mode in modes.items() if repeated else ():
+        for name in ("plain", "own", "off") if repeated else ():
+            if name not in modes:
+                continue
             result = greedy_extraction(
-                model, repeated, mode=mode, prefix=self.prefix, suffix=self.suffix, progress=True
+                model, repeated, mode=modes[name], prefix=self.prefix, suffix=self.suffix, progress=True
             )
             figures["extraction"][name] = {
                 "rate": result.rate,

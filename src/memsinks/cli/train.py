@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +78,7 @@ class Train:
         policy = GovernedPolicy(self.govern, self.govern_values, self.govern_column)
         chosen = governed(corpus, plan, policy)
         model = self._model(corpus)
+        self._check_space(model)
         result = train(
             model,
             corpus,
@@ -113,6 +115,19 @@ class Train:
         console = Console()
         console.print(f"{result.steps} steps over {result.tokens:,} tokens in {result.seconds:.0f} s", highlight=False)
         console.print(f"{self.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, run.json")
+
+    def _check_space(self, model: Any) -> None:
+        """Refuse before training what would fail after it."""
+        needed = sum(p.numel() * p.element_size() for p in model.parameters())
+        folder = self.output.absolute()
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if free < 2 * needed:
+            raise InputError(
+                f"{self.output}: the model takes about {needed / 1e6:,.0f} MB, twice that while it is written, and "
+                f"{free / 1e6:,.0f} MB are free; make room or choose another disk"
+            )
 
     def _model(self, corpus: Corpus) -> Any:
         if self.model is not None and self.model_config is not None:

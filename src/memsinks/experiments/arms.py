@@ -4,6 +4,7 @@ An arm's measurements go to a JSON file with a fingerprint of everything that le
 fingerprint reads them back, so an interrupted experiment goes on with the first unfinished arm.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -115,7 +116,8 @@ def run_arm(
         if found["fingerprint"] == fingerprint:
             return Measured(found)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(model_config)
+    # A copy: making a model writes to its configuration, and the next arm's fingerprint would differ.
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(model_config))
     parameters = sum(p.numel() for p in model.parameters())
     if arm.sinks is not None:
         attach(model, arm.sinks)

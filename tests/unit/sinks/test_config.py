@@ -1,0 +1,124 @@
+"""The sinks' configuration: counts, fractions, the paper's split, and what is refused."""
+
+import copy
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+from families import CONFIGS, FAMILY_NAMES
+from transformers import AutoConfig
+
+from memsinks.errors import ConfigError, UnsupportedModelError
+from memsinks.sinks.config import SinkConfig, mlp_width
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": 10, "active": 11}, "pool of 10 sinks is smaller than active=11"),
+        ({"pool": 0, "active": 1}, "pool must be"),
+        ({"pool": -1, "active": 1}, "pool must be"),
+        ({"pool": True, "active": 1}, "pool must be"),
+        ({"pool": "10", "active": 1}, "pool must be"),
+        ({"pool": math.nan, "active": 1}, "pool must be"),
+        ({"pool": math.inf, "active": 1}, "pool must be"),
+        ({"pool": 10, "active": 0}, "active must be"),
+        ({"pool": 10, "active": 0.0}, "active must be"),
+        ({"pool": 10, "active": -0.5}, "active must be"),
+        ({"pool": 10, "active": None}, "active must be"),
+        ({"pool": 10, "active": 1.01}, "active=1.01 is a fraction"),
+        ({"pool": 10, "active": 4, "block": 4}, "pool=10 is not a multiple of block=4"),
+        ({"pool": 12, "active": 6, "block": 4}, "active=6 is not a multiple of block=4"),
+        ({"pool": 12, "active": 6, "block": 0}, "block must be"),
+        ({"pool": 12, "active": 6, "block": 1.0}, "block must be"),
+        ({"pool": 12, "active": 6, "seed": -1}, "seed must be"),
+        ({"pool": 12, "active": 6, "seed": 2**63}, "seed must be"),
+        ({"pool": 12, "active": 6, "seed": True}, "seed must be"),
+        ({"pool": 12, "active": 6, "init": "zeros"}, "init must be one of auto, noop, random"),
+        ({"pool": 12, "active": 6, "kernel": "fast"}, "kernel must be one of gathered, dense"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        SinkConfig(**options)
+
+
+def test_cannot_be_changed_behind_a_model_s_back():
+    config = SinkConfig(pool=12, active=6)
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 1
+    assert config == SinkConfig(pool=12, active=6)
+
+
+@pytest.mark.parametrize(
+    ("options", "width", "pool", "active"),
+    [
+        ({"pool": 768, "active": 230}, 100, 768, 230),
+        ({"pool": 0.5, "active": 0.3}, 100, 50, 15),
+        ({"pool": 1.5, "active": 1.0}, 100, 150, 150),
+        ({"pool": 2, "active": 2}, 100, 2, 2),
+        ({"pool": 1.0, "active": 1}, 100, 100, 1),
+        ({"pool": 768, "active": 0.3}, 100, 768, 230),
+        ({"pool": 0.001, "active": 0.001}, 100, 1, 1),
+        ({"pool": 0.5, "active": 0.3, "block": 8}, 100, 48, 16),
+        ({"pool": 768, "active": 0.3, "block": 8}, 100, 768, 232),
+    ],
+)
+def test_fractions_become_counts(options, width, pool, active):
+    resolved = SinkConfig(**options, seed=5).resolve(width)
+    assert (resolved.pool, resolved.active) == (pool, active)
+    assert isinstance(resolved.pool, int)
+    assert isinstance(resolved.active, int)
+    assert resolved.seed == 5
+    assert resolved.resolve(7) == resolved
+
+
+def test_a_fraction_that_gives_too_small_a_pool_is_refused():
+    with pytest.raises(ConfigError, match="pool of 10 sinks is smaller than active=11"):
+        SinkConfig(pool=0.1, active=11).resolve(100)
+
+
+def test_the_papers_split():
+    model_config = AutoConfig.for_model("llama", **{**CONFIGS["llama"], "intermediate_size": 768})
+    before = copy.deepcopy(model_config)
+    narrow, sinks = SinkConfig.partition(model_config, shared=0.7, active=0.3, seed=4)
+    assert model_config == before
+    assert narrow.intermediate_size == 538
+    assert (sinks.pool, sinks.active, sinks.seed) == (230, 69, 4)
+    assert {k: v for k, v in narrow.to_dict().items() if v != before.to_dict()[k]} == {"intermediate_size": 538}
+    assert SinkConfig.partition(model_config)[1] == SinkConfig(pool=230, active=69)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_every_family_can_be_split(family):
+    model_config = AutoConfig.for_model(family, **CONFIGS[family])
+    width = mlp_width(model_config)
+    narrow, sinks = SinkConfig.partition(model_config, shared=0.5, active=0.5)
+    assert mlp_width(narrow) == width - sinks.pool == width // 2
+    assert sinks.active == width // 4
+
+
+def test_gpt2_without_an_explicit_width():
+    model_config = AutoConfig.for_model("gpt2", **{**CONFIGS["gpt2"], "n_embd": 192})
+    assert model_config.n_inner is None
+    assert mlp_width(model_config) == 768
+    narrow, sinks = SinkConfig.partition(model_config)
+    assert (narrow.n_inner, sinks.pool) == (538, 230)
+    assert model_config.n_inner is None
+
+
+@pytest.mark.parametrize("shared", [0, 1, 0.0, 1.0, -0.1, 1.1, math.nan])
+def test_a_split_leaves_something_on_both_sides(shared):
+    with pytest.raises(ConfigError, match="shared must be a fraction"):
+        SinkConfig.partition(AutoConfig.for_model("llama", **CONFIGS["llama"]), shared=shared)
+
+
+@pytest.mark.parametrize("shared", [0.01, 0.999])
+def test_a_split_that_rounds_to_nothing_is_refused(shared):
+    with pytest.raises(ConfigError):
+        SinkConfig.partition(AutoConfig.for_model("llama", **CONFIGS["llama"]), shared=shared)
+
+
+def test_a_split_of_an_unknown_family_is_refused():
+    with pytest.raises(UnsupportedModelError, match="'phi'"):
+        SinkConfig.partition(AutoConfig.for_model("phi"))
