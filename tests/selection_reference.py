@@ -1,8 +1,8 @@
 """Sink selection in plain Python integers, written apart from memsinks, and the golden file made with it.
 
-``python tests/selection_reference.py > tests/golden/selection.json`` made the golden file, once. It is frozen: a trained
-model finds its sinks only while selection gives these rows, so a difference is a bug in selection, never a reason to
-write the file again. This file imports nothing from memsinks.
+``python tests/selection_reference.py > tests/golden/selection.json`` made the golden file, once. It is frozen: a
+trained model finds its sinks only while selection gives these rows, so a difference is a bug in selection, never a
+reason to write the file again. This file imports nothing from memsinks.
 """
 
 import itertools

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -53,7 +54,7 @@ def test_train_writes_a_run(workspace):
     root, names = workspace
     files = {p.name for p in (root / "run").iterdir()}
     assert {"config.json", "model.safetensors", "sinks.safetensors", "sinks.json", "exposures.parquet"} <= files
-    assert {"run.json", "tokenizer.json"} <= files
+    assert {"run.json", "tokenizer.json", "log.jsonl"} <= files
     assert not (root / "run-checkpoints").exists()
     record = json.loads((root / "run" / "run.json").read_text())
     assert record["governed"]["documents"] == len(names)
@@ -173,3 +174,22 @@ def test_a_full_disk_leaves_nothing(workspace, tmp_path):
     assert done.returncode == 2, done.stderr
     assert str(out) in done.stderr.strip().splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*:UserWarning")
+def test_a_resumed_run_ends_with_the_same_bytes(workspace, capsys):
+    root, names = workspace
+    run, checkpoints = root / "long", root / "long-checkpoints"
+    train = ["train", str(root / "corpus"), str(run), "--repeat", *names, "--times", "6", "--save-steps", "5", *SMALL]
+    assert main(train) == 0
+    expected = {name: (run / name).read_bytes() for name in ("model.safetensors", "sinks.safetensors")}
+    counted = (run / "exposures.parquet").read_bytes()
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
+    for folder in found:
+        assert {"model.safetensors", "sinks.safetensors", "exposures.parquet"} <= {p.name for p in folder.iterdir()}
+    # As if the process had been killed after the first of the two checkpoints that are kept.
+    shutil.rmtree(found[-1])
+    shutil.rmtree(run)
+    assert main([*train, "--resume"]) == 0
+    assert {name: (run / name).read_bytes() for name in expected} == expected
+    assert (run / "exposures.parquet").read_bytes() == counted

@@ -1,5 +1,6 @@
 """Train a model on a prepared corpus."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -86,6 +87,7 @@ class TrainResult:
         seconds: wall time of the training loop.
         skipped_steps: steps left out because a gradient was not finite.
         exposures: passes over text, by sequence ID.
+        history: what Trainer logged: step, loss, learning rate, gradient norm.
     """
 
     steps: int
@@ -93,6 +95,7 @@ class TrainResult:
     seconds: float
     skipped_steps: int
     exposures: ExposureCounter
+    history: list[dict[str, float]]
 
 
 def train(
@@ -134,7 +137,9 @@ def train(
         model,
         _arguments(config, steps, directory),
         train_dataset=rows,
-        data_collator=Collator(_pad_id(corpus), with_exposures=True),
+        data_collator=Collator(
+            _pad_id(corpus), with_exposures=True, pad_to_multiple_of=math.gcd(config.max_length, 32)
+        ),
         sink_lr_multiplier=config.sink_lr_multiplier,
         sink_weight_decay=config.sink_weight_decay,
         callbacks=[*callbacks, *([RichProgress(description)] if progress else [])],
@@ -155,6 +160,7 @@ def train(
         seconds=time.perf_counter() - started,
         skipped_steps=optimizer.skipped_steps,
         exposures=trainer.exposures,
+        history=trainer.state.log_history,
     )
 
 

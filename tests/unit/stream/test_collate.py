@@ -64,6 +64,11 @@ def test_a_fixed_width():
         Collator(1, max_length=2)([SHORT, LONG])
 
 
+def test_widths_are_rounded_up():
+    widths = [Collator(0, pad_to_multiple_of=m)([LONG, SHORT])["input_ids"].shape[1] for m in (1, 2, 3, 8)]
+    assert widths == [3, 4, 3, 8]
+
+
 def test_only_what_the_rows_have():
     rows = [without(row, "position_ids", "labels", "sink_mask", "exposed_ids") for row in (LONG, SHORT)]
     assert listed(Collator(0)(rows)) == {

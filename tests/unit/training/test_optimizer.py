@@ -1,8 +1,8 @@
 """SinkAdamW: idle rows never move, touched rows move exactly as under AdamW.
 
-The oracle holds every sink row as a parameter of its own in ``torch.optim.AdamW``, which passes over parameters without
-a gradient. Gradients are ordinary autograd ones, clipping is torch's, and which rows are touched comes from the reference
-selection in plain Python; nothing of the optimiser under test is used.
+The oracle holds every sink row as a parameter of its own in ``torch.optim.AdamW``, which passes over parameters
+without a gradient. Gradients are ordinary autograd ones, clipping is torch's, and which rows are touched comes from the
+reference selection in plain Python; nothing of the optimiser under test is used.
 """
 
 import copy
@@ -22,6 +22,8 @@ from memsinks.sinks.attach import sinks_of
 
 POOL, ACTIVE = 12, 3
 BOTH = pytest.mark.parametrize("gradients", ["rows", "dense"])
+CLIPPED = 5e-6
+"""Tolerance where clipping is active: the norm is kept in float32, and gradients near Adam's eps amplify that."""
 HYPER = {"betas": (0.8, 0.95), "eps": 1e-6}
 
 
@@ -81,9 +83,7 @@ def assert_only(before: dict, after: dict, rows: list[set[int]]) -> None:
     """Exactly these rows differ, in every tensor (a state that is new counts as zeros before)."""
     for (layer, name), value in after.items():
         old = before.get((layer, name), torch.zeros_like(value))
-        moved = {int(r) for r in (value != old).any(1 if value.ndim == 2 else 0).nonzero()} if value.ndim == 2 else {
-            int(r) for r in (value != old).nonzero()
-        }
+        moved = {int(r) for r in (value != old).view(POOL, -1).any(1).nonzero()}
         assert moved == rows[layer], (layer, name)
 
 
@@ -181,8 +181,7 @@ def test_agrees_with_adamw_row_by_row(gradients, max_norm):
         expected = oracle.step(inputs, touched=touched_rows(*ids))
         assert norm == pytest.approx(expected, rel=1e-6)
         assert max_norm is None or (norm > max_norm) == (max_norm < 1)
-        # The norm is kept in float32, and so is the clipping factor.
-        assert_agree(model, oracle, 1e-11 if max_norm != 0.05 else 1e-7)
+        assert_agree(model, oracle, CLIPPED if max_norm == 0.05 else 1e-11)
 
 
 @pytest.mark.parametrize("max_norm", [None, 0.5])
@@ -207,7 +206,7 @@ def test_equals_torch_adamw_when_every_row_is_touched(gradients, max_norm):
         stock.zero_grad()
     own = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
-        torch.testing.assert_close(parameter, own[name], atol=1e-11 if max_norm is None else 1e-7, rtol=0, msg=name)
+        torch.testing.assert_close(parameter, own[name], atol=1e-11 if max_norm is None else CLIPPED, rtol=0, msg=name)
 
 
 def test_equals_torch_adamw_on_a_model_without_sinks():
@@ -320,7 +319,7 @@ def test_two_ids_that_share_rows(gradients):
     train(model, optimizer, batch(3, seed=9))
     assert_only(before, sink_tensors(model, optimizer), other)
     oracle.step(batch(3, seed=9), touched=other)
-    assert_agree(model, oracle, 1e-7)
+    assert_agree(model, oracle, CLIPPED)
     for layer, sinks in enumerate(sinks_of(model)):
         steps = optimizer.state[sinks.up]["step"]
         for row in range(POOL):
@@ -341,7 +340,7 @@ def test_two_micro_batches_in_one_step(gradients):
         touched = touched_rows(step, 1, -step)
         assert_only(before, sink_tensors(model, optimizer), touched)
         assert norm == pytest.approx(oracle.step(*micro, touched=touched), rel=1e-6)
-        assert_agree(model, oracle, 1e-7)
+        assert_agree(model, oracle, CLIPPED)
 
 
 @BOTH
@@ -353,7 +352,7 @@ def test_the_norm_may_be_read_between_micro_batches(gradients):
         norm = float(optimizer.grad_norm())
     assert norm == pytest.approx(oracle.step(*micro, touched=touched_rows(1, 2, 3)), rel=1e-6)
     optimizer.step()
-    assert_agree(model, oracle, 1e-7)
+    assert_agree(model, oracle, CLIPPED)
 
 
 @BOTH
@@ -364,7 +363,7 @@ def test_the_norm_of_a_discarded_batch_is_forgotten(gradients):
     optimizer.zero_grad()
     train(model, optimizer, batch(1))
     oracle.step(batch(1), touched=touched_rows(1))
-    assert_agree(model, oracle, 1e-7)
+    assert_agree(model, oracle, CLIPPED)
 
 
 @BOTH
@@ -426,10 +425,10 @@ def test_a_step_that_uses_no_sink(gradients, kind):
 @BOTH
 def test_sets_of_different_sizes_touch_only_their_own_rows(gradients):
     """Smaller sets are padded inside a batch; what pads them is not selected, and must not move."""
-    ids, chosen = next(
+    own, first = next(
         (i, j) for i in range(100) for j in range(100) if all(0 not in rows for rows in touched_rows(i, j, j + 1))
-    ), None
-    (own, first), chosen = ids, Mode("chosen", (ids[1], ids[1] + 1))
+    )
+    chosen = Mode("chosen", (first, first + 1))
     model = new_model()
     optimizer = SinkAdamW(model, 0.1, sink_weight_decay=0.5, gradients=gradients)
     with memsinks.use_sinks(model, "all"):
@@ -459,9 +458,7 @@ def test_a_non_finite_gradient_changes_nothing(gradients, bad, where, max_norm):
             sinks = next(sinks_of(model))
             grad = model.model.norm.weight.grad if where == "shared" else sinks.down.grad
             if where != "everywhere":
-                (grad._values() if grad.is_sparse else grad[sorted(touched_rows(3)[0])])
-                target = grad._values()[0] if grad.is_sparse else grad
-                target.view(-1)[0] = bad
+                (grad._values() if grad.is_sparse else grad).view(-1)[0] = bad
             optimizer.step()
             optimizer.zero_grad()
             assert_bitwise(everything(model, optimizer), before)
@@ -612,9 +609,9 @@ class PoolSized(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for t in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(t, torch.Tensor) and t.layout == torch.strided and self.pool in t.shape:
-                if t.untyped_storage().data_ptr() not in self.known:
-                    self.found.append(f"{func} {tuple(t.shape)}")
+            new = isinstance(t, torch.Tensor) and t.layout == torch.strided and self.pool in t.shape
+            if new and t.untyped_storage().data_ptr() not in self.known:
+                self.found.append(f"{func} {tuple(t.shape)}")
         return out
 
 
