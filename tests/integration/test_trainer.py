@@ -259,7 +259,7 @@ def test_the_best_model_comes_back_with_its_sinks(tmp_path):
     assert_same(weights(trainer.model), expected)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "opt"])
 def test_evaluation_takes_the_training_collator_and_counts_nothing(tmp_path, family):
     """Trainer has one collator for both, so the counted IDs come along in evaluation too."""
     model, rows = sink_model(family), corpus(9)

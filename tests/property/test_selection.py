@@ -37,7 +37,7 @@ def shapes(draw, largest=300):
     return {"pool": size * block, "active": count * block, "block": block}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(shapes(2000), st.lists(uint64, min_size=1, max_size=4), st.integers(0, 2**63 - 1))
 def test_every_id_gets_exactly_k_distinct_rows_in_range(shape, ids, seed):
     rows = select(to_tensor(ids), seed=seed, layers=2, **shape)
@@ -201,10 +201,10 @@ def test_seeds_choose_independently(seeds, layers):
     assert_hypergeometric(overlaps(*rows, 97), 97, 29)
 
 
-@pytest.mark.parametrize(("pool", "active"), [(3, 2), (4, 2), (5, 2), (5, 3), (7, 2), (16, 3), (17, 2)])
+@pytest.mark.parametrize(("pool", "active"), [(3, 2), (4, 2), (5, 2), (5, 3), (7, 2), (15, 2), (16, 2), (25, 2)])
 def test_every_set_of_a_small_pool_is_equally_likely(pool, active):
     """A small Feistel domain is where a permutation is farthest from random."""
-    rows = select(torch.arange(100_000), seed=0, layers=2, pool=pool, active=active)
+    rows = select(torch.arange(400_000), seed=0, layers=2, pool=pool, active=active)
     for by_layer in rows.sort(-1).values:
         code = (by_layer * pool ** torch.arange(active)).sum(-1)
         found = dict(zip(*(t.tolist() for t in torch.unique(code, return_counts=True)), strict=True))
