@@ -11,7 +11,7 @@ import math
 
 U64 = 2**64
 GOLDEN_RATIO = 0x9E3779B97F4A7C15
-ROUNDS = 6
+ROUNDS, SMALL_ROUNDS, SMALL = 6, 12, 128
 
 
 def splitmix(x: int) -> int:
@@ -27,7 +27,7 @@ def reference_rows(sequence_id: int, *, seed: int, layer: int, pool: int, active
     a = math.ceil(math.sqrt(size))
     b = math.ceil(size / a)
     key = splitmix(splitmix(sequence_id) + splitmix(seed + splitmix((layer + 1) * GOLDEN_RATIO)))
-    round_keys = [splitmix(key + r * GOLDEN_RATIO) for r in range(1, ROUNDS + 1)]
+    round_keys = [splitmix(key + r * GOLDEN_RATIO) for r in range(1, (SMALL_ROUNDS if size <= SMALL else ROUNDS) + 1)]
 
     def once(x: int) -> int:
         left, right = divmod(x, b)

@@ -30,7 +30,12 @@ def content_id(token_ids: Sequence[int] | np.ndarray, *, key: bytes | None = Non
         key: secret for a keyed hash (HMAC-SHA256). Without one, anybody who has the text and the tokenizer can
             compute the ID and so confirm that the text was in training.
     """
-    return _digest("content", np.asarray(token_ids, dtype="<u4").tobytes(), key)
+    tokens = np.asarray(token_ids)
+    if tokens.ndim != 1 or (
+        len(tokens) and (tokens.dtype.kind not in "iu" or tokens.min() < 0 or tokens.max() >= 2**32)
+    ):
+        raise SequenceIdError("token IDs must be one list of integers in [0, 2**32)")
+    return _digest("content", tokens.astype("<u4").tobytes(), key)
 
 
 def source_id(source: str, *, key: bytes | None = None) -> int:

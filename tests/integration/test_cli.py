@@ -20,7 +20,24 @@ SMALL = [
 
 
 def write_stories(path, count=60):
-    words = "the small boat went to sea and came back with fish for old friends who sang".split()
+    words = [
+        "the",
+        "small",
+        "boat",
+        "went",
+        "to",
+        "sea",
+        "and",
+        "came",
+        "back",
+        "with",
+        "fish",
+        "for",
+        "old",
+        "friends",
+        "who",
+        "sang",
+    ]
     with path.open("w") as file:
         for i in range(count):
             text = " ".join(words[(i * 7 + j * (i + 3)) % len(words)] for j in range(60)) + f" number {i}."

@@ -54,7 +54,13 @@ def load(directory: str | Path, **options: Any) -> Any:
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; give the directory that memsinks.save wrote")
     tensors, config = load_sinks(directory)
-    model = attach(AutoModelForCausalLM.from_pretrained(directory, **options), config)
+    try:
+        plain = AutoModelForCausalLM.from_pretrained(directory, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the plain checkpoint in {directory} cannot be loaded (config.json, model.safetensors): {error}"
+        ) from error
+    model = attach(plain, config)
     fill_sinks(model, tensors, directory)
     return model.eval()
 

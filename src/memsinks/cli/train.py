@@ -115,7 +115,9 @@ class Train:
             (staging / "run.json").write_text(json.dumps(record, indent=2) + "\n")
         console = Console()
         console.print(f"{result.steps} steps over {result.tokens:,} tokens in {result.seconds:.0f} s", highlight=False)
-        console.print(f"{self.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, run.json, log.jsonl")
+        console.print(
+            f"{self.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, run.json, log.jsonl"
+        )
 
     def _check_space(self, model: Any) -> None:
         """Refuse before training what would fail after it."""

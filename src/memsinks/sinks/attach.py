@@ -52,7 +52,9 @@ class SinkModel(_Model):
         Raises:
             SequenceIdError: IDs are missing in training, or IDs or mask have the wrong shape or type.
         """
-        inputs = args[0] if args else kwargs.get("input_ids")
+        if args:
+            kwargs.update(zip(inspect.signature(self.forward).parameters, args, strict=False))
+        inputs = kwargs.get("input_ids")
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
         if inputs is not None:
             config = self.config
@@ -60,7 +62,7 @@ class SinkModel(_Model):
             routing = self._route(inputs, kwargs.get("attention_mask"), sequence_ids, sink_mask)
             if routing is not None:
                 kwargs["sink_routing"] = routing
-        return super().forward(*args, **kwargs)
+        return super().forward(**kwargs)
 
     def _route(
         self, inputs: Tensor, attention_mask: Tensor | None, sequence_ids: Tensor | None, sink_mask: Tensor | None
@@ -70,7 +72,8 @@ class SinkModel(_Model):
         mask = check_ids(sink_mask, batch, length, "sink_mask")
         if self.sink_mode == OFF:
             return None
-        if ids is None and self.training and self.sink_mode == OWN:
+        modes = self.sink_mode if isinstance(self.sink_mode, tuple) else (self.sink_mode,)
+        if ids is None and self.training and OWN in modes:
             raise SequenceIdError(
                 "a model with sinks needs sequence_ids in training (one per row or per token); pass them, or train "
                 "inside memsinks.sinks_off(model)"

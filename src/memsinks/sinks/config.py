@@ -22,7 +22,8 @@ class SinkConfig:
         seed: seeds which rows an ID selects, and the sinks' initial values.
         block: rows are selected in runs of this many neighbours; ``pool`` and ``active`` are multiples of it.
         init: ``random`` draws sinks like the model's own weights, ``noop`` starts with zero output rows so that
-            nothing changes, ``auto`` is ``noop`` for a model loaded from a checkpoint and ``random`` otherwise.
+            nothing changes, ``auto`` is ``noop`` if the model's configuration names a checkpoint (``from_pretrained``
+            sets that) and ``random`` otherwise.
         kernel: ``gathered`` computes only active rows; ``dense`` computes the pool and masks it (the oracle).
 
     Raises:
@@ -78,9 +79,12 @@ class SinkConfig:
         key = width_key(model_config)
         width = mlp_width(model_config)
         narrow = copy.deepcopy(model_config)
-        shared_width = round(shared * width)
-        setattr(narrow, key, shared_width)
-        return narrow, cls(pool=width - shared_width, active=active, **options).resolve(width)
+        split = round(shared * width)
+        pool = _round_to(width - split, options.get("block", 1))
+        if not 0 < split < width or pool >= width:
+            raise ConfigError(f"shared={shared} of {width} hidden units leaves nothing on one side")
+        setattr(narrow, key, width - pool)
+        return narrow, cls(pool=pool, active=active, **options).resolve(width)
 
     def resolve(self, width: int) -> Self:
         """The same pool with fractions turned into counts, for a model whose MLP has ``width`` hidden units."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from memsinks.errors import CheckpointError
+from memsinks.errors import CheckpointError, ConfigError
 from memsinks.sinks.config import SinkConfig
 
 FORMAT_VERSION = 1
@@ -29,7 +29,8 @@ def save_sinks(directory: Path, tensors: dict[str, Tensor], config: SinkConfig, 
         model_type: the base model's family.
     """
     tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
-    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    # The configuration addresses the rows, so it is under the hash too. One key: their order is not fixed.
+    data = safetensors.torch.save(tensors, metadata={"config": json.dumps(asdict(config))})
     metadata = {
         "format": "memsinks-sinks",
         "format_version": FORMAT_VERSION,
@@ -66,12 +67,18 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
             )
         config = SinkConfig(**metadata["config"])
         expected = metadata["tensors"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{metadata_file} cannot be read ({error!r}); restore it from a copy") from error
     data = tensor_file.read_bytes()
     if hashlib.sha256(data).hexdigest() != expected:
         raise CheckpointError(
             f"{tensor_file} was altered after it was saved (its hash is not the one in {METADATA}); restore it from a "
             "copy"
+        )
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    if json.loads(header.get("__metadata__", {}).get("config", "null")) != asdict(config):
+        raise CheckpointError(
+            f"the configuration in {metadata_file} is not the one that the sinks were saved with; restore it "
+            "from a copy"
         )
     return safetensors.torch.load(data), config

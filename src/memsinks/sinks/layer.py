@@ -74,8 +74,6 @@ class Sinks(nn.Module):
         assert x is not None
         x_NH = x.reshape(-1, x.shape[-1])
         rows = routing.rows[self.layer_index]
-        if self.touched is not None and torch.is_grad_enabled():
-            self.touched.append(rows.flatten())
         y = KERNELS[self.kernel](
             x_NH if routing.whole else x_NH[routing.tokens],
             self.weights(),
@@ -84,6 +82,9 @@ class Sinks(nn.Module):
             routing.counts,
             sparse=self.row_sparse,
         ).to(output.dtype)
+        if self.touched is not None and y.requires_grad:
+            # In backward, so that a pass without one touches nothing.
+            y.register_hook(lambda _, touched=self.touched: touched.append(rows.flatten()))
         if routing.whole:
             return output + y.view(output.shape)
         # Tokens without sinks keep their bits: nothing, not even zero, is added to them.

@@ -140,9 +140,11 @@ def _row_sets(
     scale = torch.zeros(rows.shape, dtype=dtype, device=rows.device)
     for index, (by_layer, factor) in enumerate(sets):
         for layer, chosen in enumerate(by_layer):
+            rows[layer, index] = chosen[0]
             rows[layer, index, : len(chosen)] = chosen
             scale[layer, index, : len(chosen)] = factor
     if len(own_ids):
+        rows[:, len(fixed) :] = own_rows[..., :1]
         rows[:, len(fixed) :, : own_rows.shape[-1]] = own_rows
         scale[:, len(fixed) :, : own_rows.shape[-1]] = 1
     return rows, scale

@@ -14,7 +14,9 @@ import math
 import torch
 from torch import Tensor
 
-ROUNDS = 6
+ROUNDS, SMALL_ROUNDS, SMALL = 6, 12, 128
+"""Feistel rounds, and those for up to ``SMALL`` rows or blocks: the halves of a small domain mix slowly. With 6 rounds,
+pairs of rows in a pool of 16 were up to 9 % too frequent; with 12 none of the sizes tried shows a bias."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
@@ -47,7 +49,8 @@ def _permuted_prefix(keys: Tensor, size: int, count: int) -> Tensor:
     """Images of 0..count-1 under a permutation of [0, size) for each key: ``[*keys.shape, count]``."""
     a = math.isqrt(size - 1) + 1
     b = -(-size // a)
-    round_keys = [_mix(keys + _signed((r + 1) * _GOLDEN)) for r in range(ROUNDS)]
+    rounds = SMALL_ROUNDS if size <= SMALL else ROUNDS
+    round_keys = [_mix(keys + _signed((r + 1) * _GOLDEN)) for r in range(rounds)]
     start = torch.arange(count, device=keys.device).expand(*keys.shape, count)
     images = _feistel(start, [k[..., None] for k in round_keys], a, b)
     flat = images.reshape(-1)

@@ -24,8 +24,8 @@ class Collator:
         pad_token_id: input ID of padding.
         max_length: width of every batch, for compiled models; default the longest row of the batch.
         with_exposures: also return ``exposed_ids``.
-        pad_to_multiple_of: widths are rounded up to this. Few different widths keep a CPU's kernel cache, and with it the
-            memory of a long run, small.
+        pad_to_multiple_of: widths are rounded up to this. Few different widths keep a CPU's kernel cache, and with it
+            the memory of a long run, small.
     """
 
     pad_token_id: int

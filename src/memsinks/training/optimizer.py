@@ -69,7 +69,6 @@ class SinkAdamW(torch.optim.AdamW):
         self.param_groups[0]["skipped_steps"] = 0
         self.max_grad_norm = max_grad_norm
         self._owner = {p: sinks for sinks in layers for p in sinks.parameters()}
-        self._norm: Tensor | None = None
 
     @property
     def skipped_steps(self) -> int:
@@ -78,18 +77,16 @@ class SinkAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def grad_norm(self) -> Tensor:
-        """Global norm of all gradients before clipping; kept until the next step."""
-        if self._norm is None:
-            values = []
-            for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
-                if parameter.grad.is_sparse:
-                    parameter.grad = parameter.grad.coalesce()
-                    values.append(parameter.grad.values())
-                else:
-                    values.append(parameter.grad)
-            norms = [norm.float() for norm in torch._foreach_norm(values)] if values else []
-            self._norm = torch.stack(norms).norm() if norms else torch.zeros(())
-        return self._norm
+        """Global norm of all gradients, before clipping."""
+        values = []
+        for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+                values.append(parameter.grad.values())
+            else:
+                values.append(parameter.grad)
+        norms = [norm.float() for norm in torch._foreach_norm(values)] if values else []
+        return torch.stack(norms).norm() if norms else torch.zeros(())
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -98,7 +95,7 @@ class SinkAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        norm, self._norm = self.grad_norm(), None
+        norm = self.grad_norm()
         touched = self._take_touched()
         if not torch.isfinite(norm):
             self.param_groups[0]["skipped_steps"] += 1
@@ -124,13 +121,18 @@ class SinkAdamW(torch.optim.AdamW):
             parameter.grad = grad
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients, and which rows they touched."""
+        super().zero_grad(set_to_none)
+        self._take_touched()
+
     def _take_touched(self) -> dict[nn.Module, Tensor]:
         """Rows selected since the last step, where layers record them (dense gradients)."""
         taken = {}
         for sinks in dict.fromkeys(self._owner.values()):
             if sinks.touched is not None:
                 taken[sinks] = torch.cat(sinks.touched).unique() if sinks.touched else None
-                sinks.touched = []
+                sinks.touched.clear()
         return {sinks: rows for sinks, rows in taken.items() if rows is not None}
 
     def _step_rows(

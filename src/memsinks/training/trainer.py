@@ -78,12 +78,15 @@ class SinkTrainer(Trainer):
         return optimizer if isinstance(optimizer, SinkAdamW) else None
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
+        # The optimiser clips in its step; this only reports.
         optimizer = self._sink_optimizer()
         return super()._clip_grad_norm(model) if optimizer is None else optimizer.grad_norm()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         optimizer = self._sink_optimizer()
-        return super()._get_grad_norm(model, grad_norm) if optimizer is None else optimizer.grad_norm().item()
+        if optimizer is None:
+            return super()._get_grad_norm(model, grad_norm)
+        return float(optimizer.grad_norm() if grad_norm is None else grad_norm)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
@@ -101,6 +104,12 @@ class SinkTrainer(Trainer):
             fill_sinks(target, tensors, directory)
         self.exposures.load(directory)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if uses_sinks(self.model):
+            directory = Path(self.state.best_model_checkpoint)
+            fill_sinks(self.model, load_sinks(directory)[0], directory)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         own = {f"{name}." for name, module in self.model.named_modules() if module in set(sinks_of(self.model))}
