@@ -353,3 +353,19 @@ def test_the_stock_trainer_cannot_take_row_gradients_and_says_so(tmp_path, max_g
     with pytest.raises((NotImplementedError, RuntimeError)):
         trainer.train()
     assert_same(weights(model), before)
+
+
+def test_a_model_trained_under_autocast_folds_to_a_plain_one(tmp_path):
+    """accelerate leaves a wrapped forward on the model; a plain copy must not run it."""
+    model = sink_model("llama")
+    rows = [{"input_ids": tokens(1, 12, seed=i)[0], "sequence_ids": torch.full((12,), i)} for i in range(4)]
+    args = TrainingArguments(
+        str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=2, bf16=True, use_cpu=True, report_to="none",
+        save_strategy="no", dataloader_pin_memory=False,
+    )  # fmt: skip
+    SinkTrainer(model, args, train_dataset=rows, data_collator=Collator(0)).train()
+    assert "forward" in vars(model)
+    plain = memsinks.fold(model, "off")
+    memsinks.save(model, tmp_path / "saved")
+    expected = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")(input_ids=tokens()).logits
+    assert torch.equal(plain(input_ids=tokens()).logits, expected)

@@ -43,6 +43,7 @@ class Arm:
         sinks: the pool, or None for a model without sinks.
         governed: ``bool [documents]``, which documents train with their sinks.
         modes: name -> mode in which the arm is measured; ``{"plain": None}`` without sinks.
+        followed: names of the modes that are also followed during training, and in which extraction is tried.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Arm:
     sinks: SinkConfig | None
     governed: np.ndarray
     modes: dict[str, ModeLike | None]
+    followed: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,8 @@ def run_arm(
     if arm.sinks is not None:
         attach(model, arm.sinks)
     steps = arm.train.steps or 1
-    curve = Curve(model, sets.curves, arm.modes, every=max(1, steps // sets.curve_points), length=arm.train.max_length)
+    followed = {name: arm.modes[name] for name in arm.followed}
+    curve = Curve(model, sets.curves, followed, every=max(1, steps // sets.curve_points), length=arm.train.max_length)
     result = train(
         model,
         corpus,
@@ -149,7 +152,7 @@ def run_arm(
             }
             for name, docs in sets.losses.items()
         },
-        "extraction": {mode: _extraction(model, sets, value) for mode, value in arm.modes.items()},
+        "extraction": {mode: _extraction(model, sets, value) for mode, value in followed.items()},
     }
     if finish is not None:
         finish(model)
@@ -216,6 +219,7 @@ def _fingerprint(arm: Arm, corpus: Corpus, model_config: LlamaConfig, sets: Sets
         "train": asdict(arm.train),
         "sinks": None if arm.sinks is None else asdict(arm.sinks),
         "modes": {name: repr(mode) for name, mode in arm.modes.items()},
+        "followed": arm.followed,
         "governed": hashlib.sha256(arm.governed.tobytes()).hexdigest(),
         "plan": hashlib.sha256(arm.plan.counts.tobytes()).hexdigest(),
         "sets": {name: [d.name for d in docs] for name, docs in (sets.losses | sets.curves).items()},

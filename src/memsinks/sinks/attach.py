@@ -171,6 +171,9 @@ def detach(model: Any) -> Any:
     model.__class__ = type(model).__bases__[1]
     for site in found:
         unbind(site)
+    for wrapper in ("forward", "_original_forward"):
+        # accelerate wraps the bound forward in training; that one would still be the forward with sinks.
+        model.__dict__.pop(wrapper, None)
     del model.sink_config, model.sink_mode
     return model
 

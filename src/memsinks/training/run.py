@@ -151,6 +151,9 @@ def train(
     finally:
         if config.save_steps is None and not existed:
             shutil.rmtree(directory, ignore_errors=True)
+    for wrapper in ("forward", "_original_forward"):
+        # accelerate leaves its autocast around the model's forward; measurements choose their own precision.
+        vars(model).pop(wrapper, None)
     optimizer = trainer._sink_optimizer()
     assert optimizer is not None
     model.eval()
