@@ -10,9 +10,10 @@ DOCS_STAMP := $(VENV)/.stamp-docs
 TORCH := $(shell grep '^torch==' constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-# Idle OpenMP threads sleep instead of spinning: spinning ones hold up whatever else runs on the same cores, and several
-# processes of several threads then slow each other down many times over.
-quickstart test: export OMP_WAIT_POLICY ?= PASSIVE
+# Idle OpenMP threads soon sleep instead of spinning: spinning ones hold up whatever else runs on the same cores. A short
+# spin is as fast as an endless one on an idle machine; tests, which run several processes, do not spin at all.
+quickstart: export GOMP_SPINCOUNT ?= 20000
+test: export OMP_WAIT_POLICY ?= PASSIVE
 
 # Tests run in JOBS processes of one thread each: their models are too small to gain from threads.
 JOBS ?= 2

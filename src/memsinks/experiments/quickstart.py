@@ -55,18 +55,18 @@ class QuickstartConfig:
     """
 
     stories: int = 3800
-    repeated: int = 16
+    repeated: int = 12
     exposures: int = 100
     shortest: int = 450
-    longest: int = 1000
+    longest: int = 800
     hidden: int = 256
     layers: int = 4
     heads: int = 4
     width: int = 688
-    vocabulary: int = 4096
+    vocabulary: int = 2048
     pool: int = 3000
     active: int = 300
-    sink_lr_multiplier: float = 5.0
+    sink_lr_multiplier: float = 8.0
     learning_rate: float = 2e-3
     batch_size: int = 16
     max_length: int = 256
