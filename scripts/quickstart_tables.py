@@ -23,9 +23,8 @@ def main() -> None:
         limit = f"{target['direction'].replace('_', ' ')} {target['limit']:g}"
         print(f"| {target['text']} | {limit} | {' | '.join(cells)} |")
     tried = json.loads((FOLDER / "tried.json").read_text())
-    print(
-        "\n| | settings | standard R, V | deduplicated R, V | sinks R own, R off, V off | verdict |\n|---|---|---|---|---|---|"
-    )
+    print("\n| | settings | standard R, V | deduplicated R, V | sinks R own, R off, V off | verdict |")
+    print("|---|---|---|---|---|---|")
     for candidate in tried["candidates"]:
         arms, settings = candidate["arms"], candidate["settings"]
         plain = [_losses(arms.get(name), ("repeated", "validation"), "plain") for name in ("standard", "deduplicated")]
