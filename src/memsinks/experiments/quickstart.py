@@ -48,7 +48,7 @@ class QuickstartConfig:
         vocabulary: of the tokenizer, which is trained on the training stories.
         pool, active: sinks in each layer, and those that one story switches on.
         sink_lr_multiplier: sinks learn this many times as fast as shared weights.
-        learning_rate, batch_size, max_length: of all arms.
+        learning_rate, warmup_steps, batch_size, max_length: of all arms.
         prefix, suffix: tokens given, and tokens to reproduce, in extraction.
         held_out: which half of the held-out stories to report on. Settings were selected on the other half.
         seed: of the choice of stories, the initial values and the data order.
@@ -66,8 +66,9 @@ class QuickstartConfig:
     vocabulary: int = 2048
     pool: int = 3000
     active: int = 300
-    sink_lr_multiplier: float = 8.0
+    sink_lr_multiplier: float = 5.0
     learning_rate: float = 2e-3
+    warmup_steps: int = 60
     batch_size: int = 16
     max_length: int = 256
     prefix: int = 50
@@ -223,6 +224,7 @@ def _arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]
         batch_size=config.batch_size,
         max_length=config.max_length,
         learning_rate=config.learning_rate,
+        warmup_steps=config.warmup_steps,
         sink_lr_multiplier=config.sink_lr_multiplier,
         seed=config.seed,
     )
