@@ -5,6 +5,7 @@ backward pass too; a dense gradient has to be filled with the pool's worth of ze
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,21 +36,24 @@ def gathered(
     )
     assert up is not None
     assert down is not None
-    factors = [None] * len(counts) if scale is None else scale.to(x.dtype)[:, None, :]
+    factors = None if scale is None else scale.to(x.dtype)[:, None, :]
     if len(set(counts)) <= 1:
         biases = tuple(None if b is None else b.transpose(1, 2) for b in (up_bias, gate_bias))
         x_GTH = x.view(len(counts), -1, x.shape[-1]) if counts else x.view(0, 1, x.shape[-1])
         h = _hidden(torch.bmm, x_GTH, up.mT, None if gate is None else gate.mT, biases, weights.act)
-        h = h if scale is None else h * torch.as_tensor(factors)
+        h = h if factors is None else h * factors
         return torch.bmm(h, down).flatten(0, 1)
 
     # Groups of different lengths, one at a time: nothing is padded, and on a CPU this is as fast as a grouped product.
+    # unbind, not an index a group: the gradient of each index would be a tensor of all groups.
+    parts: list[Any] = [
+        [None] * len(counts) if t is None else t.unbind(0) for t in (up, down, gate, up_bias, gate_bias, factors)
+    ]
     outputs = []
-    for g, x_TH in enumerate(x.split(counts)):
-        biases = tuple(None if b is None else b[g].mT for b in (up_bias, gate_bias))
-        h = _hidden(torch.mm, x_TH, up[g].mT, None if gate is None else gate[g].mT, biases, weights.act)
-        factor = factors[g]
-        outputs.append((h if factor is None else h * factor) @ down[g])
+    for x_TH, up_KH, down_KH, gate_KH, *biases_K1, factor in zip(x.split(counts), *parts, strict=True):
+        biases_1K = tuple(None if b is None else b.mT for b in biases_K1)
+        h = _hidden(torch.mm, x_TH, up_KH.mT, None if gate_KH is None else gate_KH.mT, biases_1K, weights.act)
+        outputs.append((h if factor is None else h * factor) @ down_KH)
     return torch.cat(outputs)
 
 
