@@ -1,6 +1,7 @@
 """Time and memory of one MLP with sinks: mask-and-multiply, gathered rows, and the plain shared MLP.
 
-A shape is named "hidden: shared neurons + sinks, active sinks". Each row of the table runs in a process of its own, so that its peak memory is its own. A step is forward, backward and
+A shape is named "hidden: shared neurons + sinks, active sinks". Each row of the table runs in a process of its own, so
+that its peak memory is its own. A step is forward, backward and
 the optimiser. Prints JSON with --json FILE.
 """
 
