@@ -53,7 +53,7 @@ class TrainConfig:
     packed: bool = False
     steps: int | None = None
     learning_rate: float = 2e-3
-    warmup_steps: int = 20
+    warmup_steps: int = 60
     min_lr_ratio: float = 0.1
     weight_decay: float = 0.1
     beta2: float = 0.95
