@@ -13,6 +13,7 @@ import resource
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -107,7 +108,7 @@ def main() -> None:
     print(file=sys.stderr)
     show(figures)
     if options.json:
-        with open(options.json, "w") as file:  # noqa: PTH123
+        with Path(options.json).open("w") as file:
             json.dump(
                 {"torch": torch.__version__, "threads": 2, "milliseconds": figures, "ratios": ratios(figures)},
                 file,

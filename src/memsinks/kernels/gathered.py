@@ -44,7 +44,7 @@ def gathered(
         h = h if factors is None else h * factors
         return torch.bmm(h, down).flatten(0, 1)
 
-    # Groups of different lengths, one at a time: nothing is padded, and on a CPU this is as fast as a grouped product.
+    # Groups of different lengths, one at a time: nothing is padded.
     # unbind, not an index a group: the gradient of each index would be a tensor of all groups.
     parts: list[Any] = [
         [None] * len(counts) if t is None else t.unbind(0) for t in (up, down, gate, up_bias, gate_bias, factors)
