@@ -1,8 +1,9 @@
 """Time and memory of one MLP with sinks: mask-and-multiply, gathered rows, and the plain shared MLP.
 
 A shape is named "hidden: shared neurons + sinks, active sinks". Each row of the table runs in a process of its own, so
-that its peak memory is its own. A step is forward, backward and
-the optimiser. Prints JSON with --json FILE.
+that its peak memory is its own, and runs again in each of --rounds passes over the table, so that a slow minute of
+the machine does not fall on one row alone; the figures are medians. A step is forward, backward and the optimiser.
+Prints JSON with --json FILE.
 """
 
 import argparse
@@ -88,23 +89,31 @@ def measure(hidden: int, shared: int, pool: int, active: int, variant: str, pack
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=10, help="steps timed in each round")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     # The allocator keeps what it has: returning large blocks to the system and faulting them in again would be timed as
     # if it were the layer's work. The same for every variant.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**36)}
-    figures: dict[str, dict] = {}
+    cases = {
+        f"{name} | {layout} | {variant}": (*shape, variant, layout == "packed")
+        for name, shape in SHAPES.items()
+        for layout in ("one ID a row", "packed")
+        for variant in VARIANTS
+        if not (variant == "plain" and layout == "packed") and not (variant == "dense" and shape[2] > 10_000)
+    }
+    rounds: dict[str, list[dict]] = {case: [] for case in cases}
     processes = multiprocessing.get_context("spawn")
-    for name, shape in SHAPES.items():
-        for layout in ("one ID a row", "packed"):
-            for variant in VARIANTS:
-                if (variant == "plain" and layout == "packed") or (variant == "dense" and shape[2] > 10_000):
-                    continue
-                with processes.Pool(1) as pool:
-                    repeats = 3 if variant == "dense" else options.repeats
-                    arguments = (*shape, variant, layout == "packed", repeats)
-                    figures[f"{name} | {layout} | {variant}"] = pool.apply(measure, arguments)
-                print(".", end="", file=sys.stderr, flush=True)
+    for _ in range(options.rounds):
+        for case, arguments in cases.items():
+            repeats = min(3, options.repeats) if "dense" in arguments else options.repeats
+            with processes.Pool(1) as pool:
+                rounds[case].append(pool.apply(measure, (*arguments, repeats)))
+            print(".", end="", file=sys.stderr, flush=True)
+    figures = {
+        case: {key: statistics.median(entry[key] for entry in entries) for key in entries[0]}
+        for case, entries in rounds.items()
+    }
     print(file=sys.stderr)
     show(figures)
     if options.json:

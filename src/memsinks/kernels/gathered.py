@@ -5,7 +5,6 @@ backward pass too; a dense gradient has to be filled with the pool's worth of ze
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,47 +27,54 @@ def gathered(
         sparse: give the parameters row-sparse (COO) gradients.
 
     Returns:
-        ``[n, hidden]``.
+        ``[n, hidden]``, in autocast's type where autocast is on.
     """
-    up, down, gate, up_bias, gate_bias = (
-        None if w is None else F.embedding(rows, w, sparse=sparse)
-        for w in (weights.up, weights.down, weights.gate, weights.up_bias, weights.gate_bias)
-    )
-    assert up is not None
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    scale = None if scale is None else scale.to(x.dtype)[:, None, :]
+    # Once here instead of by autocast in each product: the products and their gradients read x in one type.
+    x = x.to(dtype)
+
+    def fetch(*pools: Tensor | None) -> Tensor | None:
+        fetched = [F.embedding(rows, pool, sparse=sparse).to(dtype) for pool in pools if pool is not None]
+        return torch.cat(fetched, dim=1) if fetched else None
+
+    # Gate and up as one matrix: half the products, and half the passes over x and its gradient.
+    into, bias, down = fetch(weights.gate, weights.up), fetch(weights.gate_bias, weights.up_bias), fetch(weights.down)
+    assert into is not None
     assert down is not None
-    factors = None if scale is None else scale.to(x.dtype)[:, None, :]
+    bias = None if bias is None else bias.mT
+    gated = weights.gate is not None
     if len(set(counts)) <= 1:
-        biases = tuple(None if b is None else b.transpose(1, 2) for b in (up_bias, gate_bias))
         x_GTH = x.view(len(counts), -1, x.shape[-1]) if counts else x.view(0, 1, x.shape[-1])
-        h = _hidden(torch.bmm, x_GTH, up.mT, None if gate is None else gate.mT, biases, weights.act)
-        h = h if factors is None else h * factors
+        h = _hidden(torch.bmm(x_GTH, into.mT), bias, scale, weights.act, gated)
         return torch.bmm(h, down).flatten(0, 1)
 
     # Groups of different lengths, one at a time: nothing is padded.
     # unbind, not an index a group: the gradient of each index would be a tensor of all groups.
-    parts: list[Any] = [
-        [None] * len(counts) if t is None else t.unbind(0) for t in (up, down, gate, up_bias, gate_bias, factors)
+    nothing = [None] * len(counts)
+    outputs = [
+        _hidden(x_TH @ into_KH.mT, bias_1K, scale_1K, weights.act, gated) @ down_KH
+        for x_TH, into_KH, down_KH, bias_1K, scale_1K in zip(
+            x.split(counts),
+            into.unbind(0),
+            down.unbind(0),
+            nothing if bias is None else bias.unbind(0),
+            nothing if scale is None else scale.unbind(0),
+            strict=True,
+        )
     ]
-    outputs = []
-    for x_TH, up_KH, down_KH, gate_KH, *biases_K1, factor in zip(x.split(counts), *parts, strict=True):
-        biases_1K = tuple(None if b is None else b.mT for b in biases_K1)
-        h = _hidden(torch.mm, x_TH, up_KH.mT, None if gate_KH is None else gate_KH.mT, biases_1K, weights.act)
-        outputs.append((h if factor is None else h * factor) @ down_KH)
     return torch.cat(outputs)
 
 
 def _hidden(
-    matmul: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    up: Tensor,
-    gate: Tensor | None,
-    biases: tuple[Tensor | None, ...],
-    act: Callable[[Tensor], Tensor],
+    into: Tensor, bias: Tensor | None, scale: Tensor | None, act: Callable[[Tensor], Tensor], gated: bool
 ) -> Tensor:
-    up_bias, gate_bias = biases
-    h = matmul(x, up)
-    h = h if up_bias is None else h + up_bias
-    if gate is None:
-        return act(h)
-    g = matmul(x, gate)
-    return act(g if gate_bias is None else g + gate_bias) * h
+    """Scaled activations ``[..., K]`` of the projections ``[..., K]``, or ``[..., 2K]`` with the gate's first."""
+    into = into if bias is None else into + bias
+    if gated:
+        gate, up = into.chunk(2, dim=-1)
+        h = act(gate) * up
+    else:
+        h = act(into)
+    return h if scale is None else h * scale

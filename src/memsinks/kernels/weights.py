@@ -11,7 +11,7 @@ class SinkWeights(NamedTuple):
 
     Attributes:
         up, down, gate: ``[pool, hidden]``; ``gate`` is None for plain MLPs.
-        up_bias, gate_bias: ``[pool, 1]`` where the base MLP has such a bias, else None.
+        up_bias, gate_bias: ``[pool, 1]`` where the base MLP has biases, else None; a gated MLP has both or neither.
         act: the MLP's activation function.
     """
 

@@ -78,15 +78,7 @@ class SinkAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def grad_norm(self) -> Tensor:
         """Global norm of all gradients, before clipping."""
-        values = []
-        for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
-            if parameter.grad.is_sparse:
-                parameter.grad = parameter.grad.coalesce()
-                values.append(parameter.grad.values())
-            else:
-                values.append(parameter.grad)
-        norms = [norm.float() for norm in torch._foreach_norm(values)] if values else []
-        return torch.stack(norms).norm() if norms else torch.zeros(())
+        return _norm(self._gradients())
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -95,24 +87,21 @@ class SinkAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        norm = self.grad_norm()
+        gradients = self._gradients()
+        norm = _norm(gradients)
         touched = self._take_touched()
         if not torch.isfinite(norm):
             self.param_groups[0]["skipped_steps"] += 1
             return loss
-        factor = None
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
-            factor = self.max_grad_norm / (norm + 1e-6)
-            dense = [p.grad for g in self.param_groups if "rows" not in g for p in g["params"] if p.grad is not None]
-            if dense:
-                torch._foreach_mul_(dense, factor)
+            torch._foreach_mul_(gradients, self.max_grad_norm / (norm + 1e-6))
         held = []
         for group in self.param_groups:
             if "rows" not in group:
                 continue
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step_rows(parameter, group, touched, factor)
+                    self._step_rows(parameter, group, touched)
                     # AdamW passes over parameters without a gradient.
                     held.append((parameter, parameter.grad))
                     parameter.grad = None
@@ -135,9 +124,18 @@ class SinkAdamW(torch.optim.AdamW):
                 sinks.touched.clear()
         return {sinks: rows for sinks, rows in taken.items() if rows is not None}
 
-    def _step_rows(
-        self, parameter: Tensor, group: dict[str, Any], touched: dict[nn.Module, Tensor], factor: Tensor | None
-    ) -> None:
+    def _gradients(self) -> list[Tensor]:
+        """The numbers of all gradients: of row-sparse ones their values, each row once."""
+        values = []
+        for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+                values.append(parameter.grad.values())
+            else:
+                values.append(parameter.grad)
+        return values
+
+    def _step_rows(self, parameter: Tensor, group: dict[str, Any], touched: dict[nn.Module, Tensor]) -> None:
         if parameter.grad.is_sparse:  # type: ignore[union-attr]
             rows, grad = parameter.grad._indices()[0], parameter.grad._values()  # type: ignore[union-attr]
         elif (owner := self._owner[parameter]) in touched:  # type: ignore[index]
@@ -147,21 +145,25 @@ class SinkAdamW(torch.optim.AdamW):
             return
         if not len(rows):
             return
-        grad = grad if factor is None else grad * factor
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         beta1, beta2 = group["betas"]
-        steps = state["step"][rows] + 1
-        mean = state["exp_avg"][rows].lerp_(grad, 1 - beta1)
-        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        steps = state["step"].index_select(0, rows) + 1
+        mean = state["exp_avg"].index_select(0, rows).lerp_(grad, 1 - beta1)
+        square = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         exponent = steps.double()[:, None]
-        correction1 = (1 - beta1**exponent).to(grad.dtype)
-        correction2 = (1 - beta2**exponent).sqrt().to(grad.dtype)
-        new = parameter[rows].mul_(1 - group["lr"] * group["weight_decay"])
-        new.sub_(mean / correction1 / (square.sqrt() / correction2 + group["eps"]) * group["lr"])
+        correction1 = 1 - beta1**exponent
+        correction2 = (1 - beta2**exponent).sqrt()
+        # AdamW's quotient with both corrections in its denominator, so that each row needs no step size of its own.
+        denominator = square.sqrt().mul_((correction1 / correction2).to(grad.dtype))
+        denominator.add_((correction1 * group["eps"]).to(grad.dtype))
+        new = parameter.index_select(0, rows)
+        if group["weight_decay"]:
+            new.mul_(1 - group["lr"] * group["weight_decay"])
+        new.addcdiv_(mean, denominator, value=-group["lr"])
         for tensor, values in (
             (parameter, new),
             (state["exp_avg"], mean),
@@ -169,6 +171,11 @@ class SinkAdamW(torch.optim.AdamW):
             (state["step"], steps),
         ):
             tensor.index_copy_(0, rows, values)
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norms = [norm.float() for norm in torch._foreach_norm(tensors)] if tensors else []
+    return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
 def uses_sinks(model: nn.Module) -> bool:
