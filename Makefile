@@ -13,6 +13,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # Idle OpenMP threads soon sleep instead of spinning: spinning ones hold up whatever else runs on the same cores. A short
 # spin is as fast as an endless one on an idle machine; tests, which run several processes, do not spin at all.
 quickstart: export GOMP_SPINCOUNT ?= 20000
+# glibc keeps the memory of large tensors instead of returning it and faulting it in again: a tenth of a training step
+# (benchmarks/quickstart_step.json).
+quickstart: export MALLOC_MMAP_THRESHOLD_ ?= 33554432
+quickstart: export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 test: export OMP_WAIT_POLICY ?= PASSIVE
 
 # Tests run in JOBS processes of one thread each: their models are too small to gain from threads.
@@ -57,8 +61,9 @@ check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time and memory of the sink layer
+bench: $(STAMP) ## time and memory of the sink layer, and of a training step of the quickstart
 	$(BIN)/python benchmarks/sink_layer.py
+	$(BIN)/python benchmarks/quickstart_step.py
 
 docs: $(DOCS_STAMP) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

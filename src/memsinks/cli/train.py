@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from rich.console import Console
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from memsinks.checkpoint.run import save, staged
 from memsinks.corpus import Corpus
@@ -20,6 +20,7 @@ from memsinks.sinks.attach import SinkModel, attach
 from memsinks.sinks.config import SinkConfig
 from memsinks.stream import ExposurePlan, GovernedPolicy, governed
 from memsinks.training.exposures import EXPOSURES
+from memsinks.training.model import small_llama
 from memsinks.training.run import TrainConfig, train
 
 
@@ -158,21 +159,16 @@ class Train:
         return model if sinks is None else attach(model, sinks)
 
     def _new_config(self, corpus: Corpus) -> Any:
-        tokenizer = corpus.tokenizer
-        special = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         if self.model_config is not None:
             try:
                 return AutoConfig.from_pretrained(self.model_config)
             except (OSError, ValueError, KeyError) as error:
                 raise InputError(f"--model-config: cannot read {self.model_config}: {error}") from error
-        return LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=self.hidden,
-            intermediate_size=self.width,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.heads,
-            max_position_embeddings=self.settings.max_length,
-            tie_word_embeddings=True,
-            **special,
+        return small_llama(
+            corpus.tokenizer,
+            hidden=self.hidden,
+            layers=self.layers,
+            heads=self.heads,
+            width=self.width,
+            max_length=self.settings.max_length,
         )

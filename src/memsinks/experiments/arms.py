@@ -119,7 +119,8 @@ def run_arm(
             return Measured(found)
     torch.manual_seed(seed)
     # A copy: making a model writes to its configuration, and the next arm's fingerprint would differ.
-    model = AutoModelForCausalLM.from_config(copy.deepcopy(model_config))
+    # SDPA's CPU kernel makes a step a fifth longer at a few hundred tokens (benchmarks/quickstart_step.json).
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(model_config), attn_implementation="eager")
     parameters = sum(p.numel() for p in model.parameters())
     if arm.sinks is not None:
         attach(model, arm.sinks)

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 from rich.console import Console
-from transformers import LlamaConfig
 
 from memsinks.checkpoint.export import export
 from memsinks.checkpoint.run import save
@@ -30,6 +29,7 @@ from memsinks.report import arms_table, write_page
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import Mode
 from memsinks.stream import ExposurePlan, GovernedPolicy, governed
+from memsinks.training.model import small_llama
 from memsinks.training.run import TrainConfig, training_rows
 
 MARKER = "quickstart.json"
@@ -54,11 +54,11 @@ class QuickstartConfig:
         seed: of the choice of stories, the initial values and the data order.
     """
 
-    stories: int = 3800
+    stories: int = 2800
     repeated: int = 12
     exposures: int = 100
     shortest: int = 450
-    longest: int = 800
+    longest: int = 700
     hidden: int = 256
     layers: int = 4
     heads: int = 4
@@ -108,7 +108,14 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
     corpus = _corpus(config, output / "corpus", progress)
     split = _split(corpus, config)
     arms = _arms(config, corpus, split)
-    model_config = _model_config(config, corpus)
+    model_config = small_llama(
+        corpus.tokenizer,
+        hidden=config.hidden,
+        layers=config.layers,
+        heads=config.heads,
+        width=config.width,
+        max_length=config.max_length,
+    )
     sets = _sets(config, corpus, split)
 
     def finish(model: Any) -> None:
@@ -254,20 +261,3 @@ def _arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]
             followed=("own", "off"),
         ),
     ]
-
-
-def _model_config(config: QuickstartConfig, corpus: Corpus) -> LlamaConfig:
-    tokenizer = corpus.tokenizer
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=config.hidden,
-        intermediate_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        max_position_embeddings=config.max_length,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )

@@ -138,7 +138,7 @@ def train(
         _arguments(config, steps, directory),
         train_dataset=rows,
         data_collator=Collator(
-            _pad_id(corpus), with_exposures=True, pad_to_multiple_of=math.gcd(config.max_length, 32)
+            _pad_id(corpus), with_exposures=True, pad_to_multiple_of=math.gcd(config.max_length, 16)
         ),
         sink_lr_multiplier=config.sink_lr_multiplier,
         sink_weight_decay=config.sink_weight_decay,

@@ -1,0 +1,85 @@
+"""Time of a training step at the quickstart's shape: attention implementations, and an allocator that keeps its memory.
+
+Each variant runs in a process of its own, because glibc reads its settings once, and again in each of --rounds passes,
+so that a slow minute of the machine does not fall on one variant alone; the figures are medians. Prints JSON with
+--json FILE.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from memsinks import SinkAdamW
+
+STORIES, TOKENS = 16, 224
+KEEP = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""What the Makefile sets for the quickstart."""
+
+
+def measure(attention: str, steps: int) -> float:
+    """Median milliseconds of forward, backward and the optimiser."""
+    torch.set_num_threads(2)
+    config = LlamaConfig(
+        vocab_size=2048,
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        tie_word_embeddings=True,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()
+    optimizer = SinkAdamW(model, 1e-3)
+    times = []
+    for _ in range(steps + 2):
+        tokens = torch.randint(2048, (STORIES, TOKENS))
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:]) * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--steps", type=int, default=8, help="steps timed in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    variants = [(attention, kept) for attention in ("sdpa", "eager") for kept in (False, True)]
+    rounds: dict[tuple[str, bool], list[float]] = {variant: [] for variant in variants}
+    processes = multiprocessing.get_context("spawn")
+    for _ in range(options.rounds):
+        for attention, kept in variants:
+            for name, value in KEEP.items():
+                os.environ.pop(name, None)
+                if kept:
+                    os.environ[name] = value
+            with processes.Pool(1) as pool:
+                rounds[attention, kept].append(pool.apply(measure, (attention, options.steps)))
+    figures = {variant: statistics.median(values) for variant, values in rounds.items()}
+    named = {f"{a}, {'memory kept' if kept else 'default allocator'}": ms for (a, kept), ms in figures.items()}
+    ratios = {
+        "sdpa / eager, memory kept": figures["sdpa", True] / figures["eager", True],
+        "default allocator / memory kept, eager": figures["eager", False] / figures["eager", True],
+    }
+    for name, value in named.items():
+        print(f"{name}: {value:.0f} ms")
+    for name, value in ratios.items():
+        print(f"{name}: {value:.2f}")
+    if options.json:
+        result = {"torch": torch.__version__, "threads": 2, "milliseconds": named, "ratios": ratios}
+        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
