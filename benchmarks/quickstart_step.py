@@ -17,8 +17,9 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from memsinks import SinkAdamW
+from memsinks.experiments.quickstart import QuickstartConfig
 
-STORIES, TOKENS = 16, 224
+SHAPE, TOKENS = QuickstartConfig(), 224
 KEEP = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """What the Makefile sets for the quickstart."""
 
@@ -27,18 +28,18 @@ def measure(attention: str, steps: int) -> float:
     """Median milliseconds of forward, backward and the optimiser."""
     torch.set_num_threads(2)
     config = LlamaConfig(
-        vocab_size=2048,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
-        num_attention_heads=4,
+        vocab_size=SHAPE.vocabulary,
+        hidden_size=SHAPE.hidden,
+        intermediate_size=SHAPE.width,
+        num_hidden_layers=SHAPE.layers,
+        num_attention_heads=SHAPE.heads,
         tie_word_embeddings=True,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()
     optimizer = SinkAdamW(model, 1e-3)
     times = []
     for _ in range(steps + 2):
-        tokens = torch.randint(2048, (STORIES, TOKENS))
+        tokens = torch.randint(SHAPE.vocabulary, (SHAPE.batch_size, TOKENS))
         start = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss

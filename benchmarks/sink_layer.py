@@ -44,6 +44,7 @@ def build(hidden: int, shared: int, pool: int, active: int, variant: str) -> tup
     model = LlamaForCausalLM(config)
     if variant == "plain":
         return model, None
+    # The variants other than "plain" are the names of kernels.
     attach(model, SinkConfig(pool=pool, active=active, kernel=variant))  # type: ignore[arg-type]
     return model, model.sink_config
 

@@ -144,6 +144,7 @@ def greedy_extraction(
         for batch in track(batches, "Extracting", console=console, disable=not progress, transient=True):
             prompts = torch.from_numpy(np.stack([d.tokens[:prefix] for d in batch])).to(device)
             ids = sequence_id_inputs([d.sequence_id for d in batch], mode, device)
+            # transformers types generate as an attribute, not as a method.
             output = model.generate(input_ids=prompts, attention_mask=torch.ones_like(prompts), **ids)  # type: ignore[operator]
             for document, row in zip(batch, output[:, prefix:].cpu().numpy(), strict=True):
                 given, expected = document.tokens[:prefix], document.tokens[prefix : prefix + suffix]

@@ -84,6 +84,7 @@ class Corpus:
         return {"path": self.path, "hash": self.hash}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # Opened anew: memory-mapped shards do not travel between processes.
         self.__init__(state["path"], manifests.read_manifest(state["path"]))  # type: ignore[misc]
         if self.hash != state["hash"]:
             raise InputError(f"{self.path}: the corpus was replaced while it was in use; start again")

@@ -67,6 +67,7 @@ def use_sinks(model: nn.Module, mode: ModeLike | Sequence[ModeLike]) -> Iterator
     """
     host = _host(model)
     several = isinstance(mode, Sequence) and not isinstance(mode, str)
+    # The type checker does not follow ``several``.
     new = tuple(as_mode(m) for m in mode) if several else as_mode(mode)  # type: ignore[union-attr, arg-type]
     previous, host.sink_mode = host.sink_mode, new
     try:

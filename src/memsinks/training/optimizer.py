@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memsinks.errors import ConfigError
 from memsinks.sinks.attach import SinkModel, sinks_of
+from memsinks.sinks.layer import Sinks
 
 Gradients = Literal["rows", "dense"]
 
@@ -68,7 +69,7 @@ class SinkAdamW(torch.optim.AdamW):
         super().__init__([g for g in groups if g["params"]], lr=lr, betas=betas, eps=eps)
         self.param_groups[0]["skipped_steps"] = 0
         self.max_grad_norm = max_grad_norm
-        self._owner = {p: sinks for sinks in layers for p in sinks.parameters()}
+        self._owner: dict[Tensor, Sinks] = {p: sinks for sinks in layers for p in sinks.parameters()}
 
     @property
     def skipped_steps(self) -> int:
@@ -136,11 +137,13 @@ class SinkAdamW(torch.optim.AdamW):
         return values
 
     def _step_rows(self, parameter: Tensor, group: dict[str, Any], touched: dict[nn.Module, Tensor]) -> None:
-        if parameter.grad.is_sparse:  # type: ignore[union-attr]
-            rows, grad = parameter.grad._indices()[0], parameter.grad._values()  # type: ignore[union-attr]
-        elif (owner := self._owner[parameter]) in touched:  # type: ignore[index]
+        grad = parameter.grad
+        assert grad is not None
+        if grad.is_sparse:
+            rows, grad = grad._indices()[0], grad._values()
+        elif (owner := self._owner[parameter]) in touched:
             rows = touched[owner]
-            grad = parameter.grad[rows]  # type: ignore[index]
+            grad = grad[rows]
         else:
             return
         if not len(rows):

@@ -138,3 +138,25 @@ def test_the_gathered_kernel_never_computes_the_pool():
     y = gathered(x, poisoned, rows, scale, (3, 1), sparse=False)
     assert torch.equal(y, gathered(x, weights, rows, scale, (3, 1), sparse=False))
     assert dense(x, poisoned, rows, scale, (3, 1), sparse=False).isnan().all()
+
+
+@pytest.mark.parametrize("counts", [COUNTS["equal"], COUNTS["ragged"]], ids=["equal", "ragged"])
+@pytest.mark.parametrize("gate", [True, False], ids=["gated", "plain"])
+def test_autocast_computes_in_its_type_and_keeps_gradients_in_the_parameters(counts, gate):
+    x, weights, rows, scale = problem(counts, gate=gate, bias=True, scaled=True)
+    expected, expected_grads = gradients(gathered, x, weights, rows, scale, counts, sparse=False)
+    single = {k: w.float() for k, w in weights._asdict().items() if isinstance(w, torch.Tensor)}
+
+    def autocast(*arguments, **options):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = gathered(*arguments, **options)
+        assert y.dtype == torch.bfloat16
+        # The cotangent is drawn in the type of the result.
+        return y.double()
+
+    found, grads = gradients(autocast, x.float(), weights._replace(**single), rows, scale.float(), counts, sparse=False)
+    assert {grad.dtype for grad in grads.values()} == {torch.float32}
+    for name, value in {"y": expected, **expected_grads}.items():
+        own = {"y": found, **grads}[name].double()
+        # bfloat16 keeps 8 bits; sums of a few such products stay within a few per cent of the largest entry.
+        torch.testing.assert_close(own, value, atol=0.05 * float(value.abs().max()), rtol=0, msg=name)
