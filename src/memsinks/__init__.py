@@ -12,6 +12,7 @@ from memsinks.errors import (
 )
 from memsinks.ids import PLACEBO_ID, content_id, source_id
 from memsinks.sinks.attach import attach, detach
+from memsinks.sinks.capacity import grow, register
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import Mode, sinks_all, sinks_chosen, sinks_off, sinks_own, sinks_placebo, use_sinks
 from memsinks.training.optimizer import SinkAdamW
@@ -36,7 +37,9 @@ __all__ = [
     "detach",
     "export",
     "fold",
+    "grow",
     "load",
+    "register",
     "save",
     "sinks_all",
     "sinks_chosen",

@@ -5,18 +5,35 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from memsinks.cli import main
+from memsinks.config import config_hash, read_config
+from memsinks.runs.metrics import read_metrics
+from memsinks.training.checkpoints import checkpoints
+from memsinks.training.config import RunConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
 
-SMALL = [
-    "--hidden", "32", "--layers", "2", "--heads", "2", "--width", "48", "--pool", "64", "--active", "16",
-    "--batch-size", "4", "--max-length", "64",
-]  # fmt: skip
+SMALL = """
+[model]
+hidden = 32
+layers = 2
+heads = 2
+width = 48
+[sinks]
+pool = 64
+active = 16
+[stream]
+max_length = 64
+[schedule]
+batch_size = 4
+[logging]
+evaluate_documents = 4
+"""
 
 
 def write_stories(path, count=60):
@@ -53,11 +70,16 @@ def workspace(tmp_path_factory):
     prepare = ["prepare", str(stories), "--output", str(root / "corpus"), "--vocab-size", "300"]
     assert main([*prepare, "--source-column", "source", "--validation", "0.2"]) == 0
     corpus = root / "corpus"
-    train = ["train", str(corpus), str(root / "run"), "--repeat", "s1", "s2", "--times", "8", *SMALL]
-    name = [n for n in ("s1", "s2", "s3", "s4") if is_training(corpus, n)][:2]
-    train[train.index("s1") : train.index("s2") + 1] = name
-    assert main(train) == 0
-    return root, name
+    names = [n for n in ("s1", "s2", "s3", "s4") if is_training(corpus, n)][:2]
+    run_file(root / "run.toml", root / "run", corpus, names)
+    assert main(["train", str(root / "run.toml")]) == 0
+    return root, names
+
+
+def run_file(path, output, corpus, names, times=8, more=""):
+    exposures = f"[corpus]\npath = '{corpus}'\n[exposures]\nrepeat = {json.dumps(names)}\ntimes = {times}\n"
+    path.write_text(f"output = '{output}'\n{exposures}{SMALL}{more}")
+    return path
 
 
 def is_training(corpus, name):
@@ -71,11 +93,26 @@ def test_train_writes_a_run(workspace):
     root, names = workspace
     files = {p.name for p in (root / "run").iterdir()}
     assert {"config.json", "model.safetensors", "sinks.safetensors", "sinks.json", "exposures.parquet"} <= files
-    assert {"run.json", "tokenizer.json", "log.jsonl"} <= files
-    assert not (root / "run-checkpoints").exists()
+    assert {"run.json", "run.toml", "tokenizer.json", "metrics.jsonl"} <= files
+    assert {"run.log", "metrics.jsonl", "run.toml"} <= {p.name for p in (root / "run-run").iterdir()}
     record = json.loads((root / "run" / "run.json").read_text())
-    assert record["governed"]["documents"] == len(names)
+    assert record["governed_documents"] == len(names)
+    assert record["attention"]["name"] == "eager"
+    assert 0 <= record["waiting_share"] < 1
+    assert 0 < record["padding_share"] < 1
     assert not any(p.suffix in (".bin", ".pt", ".pkl") for p in (root / "run").iterdir())
+
+
+def test_every_artifact_names_the_configuration_it_came_from(workspace):
+    root, _ = workspace
+    config = read_config(RunConfig, root / "run.toml")
+    assert read_config(RunConfig, root / "run" / "run.toml") == config
+    assert json.loads((root / "run" / "run.json").read_text())["config_sha256"] == config_hash(config)
+    saved = sorted((root / "run-run").glob("checkpoint-*"))
+    assert saved
+    for folder in saved:
+        assert json.loads((folder / "checkpoint.json").read_text())["config_sha256"] == config_hash(config)
+        assert read_config(RunConfig, folder / "run.toml") == config
 
 
 def test_counted_exposures_are_the_planned_ones(workspace):
@@ -135,15 +172,19 @@ def test_folding_needs_to_know_the_damage(workspace, capsys):
     assert "--corpus" in capsys.readouterr().err
 
 
+OUT = ("--output", "{out}", "--corpus.path", "{corpus}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "{corpus}", "{out}", "--pool", "4", "--active", "8"], ["pool", "8"]),
-        (["train", "{corpus}", "{out}", "--repeat", "nobody"], ["nobody"]),
-        (["train", "{root}/nothing", "{out}"], ["nothing"]),
-        (["train", "{corpus}", "{out}", "--resume", *SMALL], ["resume"]),
-        (["train", "{corpus}", "{out}", "--model", "{root}/nothing"], ["--model", "nothing"]),
-        (["train", "{corpus}", "{out}", "--govern", "sources", "--govern-values", "p9"], ["p9"]),
+        (["train", *OUT, "--sinks.pool", "4", "--sinks.active", "8"], ["pool", "8"]),
+        (["train", *OUT, "--exposures.repeat", "nobody"], ["nobody"]),
+        (["train", *OUT, "--corpus.path", "{root}/nothing"], ["nothing"]),
+        (["train", *OUT, "--model.pretrained", "{root}/nothing"], ["model.pretrained", "nothing"]),
+        (["train", *OUT, "--exposures.govern", "sources", "--exposures.govern-values", "p9"], ["p9"]),
+        (["train", "{root}/nothing.toml"], ["nothing.toml"]),
+        (["train", *OUT, "--sinks.shared", "0.7", "--sinks.pool", "9"], ["sinks.shared", "sinks.pool"]),
         (["prepare", "{root}/nothing.jsonl", "--output", "{out}"], ["nothing.jsonl"]),
         (["evaluate", "{root}/nothing", "{corpus}"], ["nothing"]),
         (["export", "{root}/corpus", "{out}"], ["sinks"]),
@@ -161,7 +202,7 @@ def test_bad_input_is_one_line_and_no_output(workspace, capsys, arguments, words
     for word in words:
         assert word in message
     assert not (root / "out").exists()
-    assert not (root / "out-checkpoints").exists()
+    assert not (root / "out-run").exists()
 
 
 def test_usage_errors_exit_with_2():
@@ -194,19 +235,55 @@ def test_a_full_disk_leaves_nothing(workspace, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*:UserWarning")
-def test_a_resumed_run_ends_with_the_same_bytes(workspace, capsys):
+def test_the_same_command_goes_on_and_ends_with_the_same_bytes(workspace, capsys):
     root, names = workspace
-    run, checkpoints = root / "long", root / "long-checkpoints"
-    train = ["train", str(root / "corpus"), str(run), "--repeat", *names, "--times", "6", "--save-steps", "5", *SMALL]
-    assert main(train) == 0
-    expected = {name: (run / name).read_bytes() for name in ("model.safetensors", "sinks.safetensors")}
-    counted = (run / "exposures.parquet").read_bytes()
-    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
-    for folder in found:
-        assert {"model.safetensors", "sinks.safetensors", "exposures.parquet"} <= {p.name for p in folder.iterdir()}
+    run, directory = root / "long", root / "long-run"
+    file = run_file(root / "long.toml", run, root / "corpus", names, times=6, more="[checkpoints]\nevery_steps = 5\n")
+    assert main(["train", str(file)]) == 0
+    expected = {p.name: p.read_bytes() for p in run.iterdir() if p.suffix in (".safetensors", ".parquet")}
+    losses = [e for e in read_metrics(run / "metrics.jsonl") if "loss" in e or "evaluation" in e]
+    found = checkpoints(directory)
+    assert len(found) == 2
     # As if the process had been killed after the first of the two checkpoints that are kept.
-    shutil.rmtree(found[-1])
+    shutil.rmtree(found[0])
     shutil.rmtree(run)
-    assert main([*train, "--resume"]) == 0
+    assert main(["train", str(file)]) == 0
+    assert f"going on from {found[1].name}" in capsys.readouterr().err
     assert {name: (run / name).read_bytes() for name in expected} == expected
-    assert (run / "exposures.parquet").read_bytes() == counted
+    timed = {"time", "elapsed_seconds", "tokens_per_second", "waiting_share", "mfu"}
+
+    def lasting(entries):
+        return [{k: v for k, v in e.items() if k not in timed} for e in entries]
+
+    again = [e for e in read_metrics(run / "metrics.jsonl") if "loss" in e or "evaluation" in e]
+    assert lasting(again) == lasting(losses)
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(workspace, capsys):
+    root, names = workspace
+    file = run_file(root / "again.toml", root / "again", root / "corpus", names)
+    assert main(["train", str(file)]) == 0
+    shutil.rmtree(root / "again")
+    assert main(["train", str(file), "--optimizer.learning-rate", "0.5"]) == 2
+    assert "optimizer.learning_rate" in capsys.readouterr().err
+    assert main(["train", str(file), "--exposures.times", "3"]) == 2
+    assert "plan" in capsys.readouterr().err
+    assert main(["train", str(file), "--exposures.times", "3", "--fresh"]) == 0
+
+
+def test_print_config_is_a_run_file(workspace, capsys, tmp_path):
+    root, _ = workspace
+    assert main(["train", str(root / "run.toml"), "--print-config", "--seed", "5"]) == 0
+    printed = tmp_path / "printed.toml"
+    printed.write_text(capsys.readouterr().out)
+    config = read_config(RunConfig, printed)
+    assert config == replace(read_config(RunConfig, root / "run.toml"), seed=5)
+    assert "# sinks learn this many times as fast as shared weights." in printed.read_text()
+
+
+def test_estimate_needs_no_training(workspace, capsys):
+    root, _ = workspace
+    assert main(["train", str(root / "run.toml"), "--output", str(root / "never"), "--estimate"]) == 0
+    assert "FLOP" in capsys.readouterr().out
+    assert not (root / "never").exists()
+    assert not (root / "never-run").exists()

@@ -18,6 +18,7 @@ from memsinks import SinkAdamW, SinkTrainer
 from memsinks.errors import CheckpointError, SequenceIdError
 from memsinks.sinks.attach import sinks_of
 from memsinks.stream import Collator
+from memsinks.training.batches import RankBatches
 from memsinks.training.exposures import ExposureCounter
 
 IDS = (0, 3, 2**63, 2**64 - 1, 12345)
@@ -178,7 +179,7 @@ def test_exposures_are_counted_exactly(whole):
 
 
 def test_rows_come_in_the_stream_s_order_with_a_short_last_batch(tmp_path):
-    rows = corpus(8)
+    rows = corpus(10)
     seen = []
 
     class Watching(Collator):
@@ -275,7 +276,7 @@ def test_evaluation_takes_the_training_collator_and_counts_nothing(tmp_path, fam
 def test_ranks_do_not_repeat_rows_to_come_out_even(whole):
     trainer, _ = whole
     assert not trainer.accelerator.even_batches
-    assert isinstance(trainer.get_train_dataloader().sampler, torch.utils.data.SequentialSampler)
+    assert isinstance(trainer.get_train_dataloader().batch_sampler, RankBatches)
 
 
 def test_a_baseline_without_sinks_trains_and_resumes(tmp_path):

@@ -32,6 +32,7 @@ ORDER = (
     "training",
     "audit",
     "report",
+    "runs",
     "experiments",
     "cli",
     "__main__",

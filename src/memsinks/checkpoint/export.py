@@ -44,9 +44,11 @@ def fold(model: Any, mode: ModeLike) -> Any:
     if mode == OFF:
         return plain.eval()
     layers = list(sinks_of(model))
-    rows, scale = fixed_rows(mode, model.sink_config, len(layers), layers[0].up.device)
+    rows, scale = fixed_rows(mode, model.sink_config, len(layers), layers[0].up.device, model.sink_allocation)
     family = family_of(plain.config)
     extra = max(len(r) for r in rows)
+    if not extra:
+        return plain.eval()
     config = copy.deepcopy(plain.config)
     setattr(config, family.width, mlp_width(plain.config) + extra)
     state = plain.state_dict()

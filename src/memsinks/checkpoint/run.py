@@ -14,8 +14,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from memsinks.errors import CheckpointError, ConfigError, InputError
+from memsinks.sinks.allocation import PREFIX, AllocationTable
 from memsinks.sinks.attach import SinkModel, attach, sinks_of
 from memsinks.sinks.files import load_sinks
+from memsinks.sinks.modes import host_of
 
 
 def save(model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
@@ -66,11 +68,19 @@ def load(directory: str | Path, **options: Any) -> Any:
 
 
 def fill_sinks(model: nn.Module, tensors: dict[str, torch.Tensor], origin: Path) -> None:
-    """Copy saved rows into a model's sinks.
+    """Copy saved rows into a model's sinks, and give it the saved allocation table.
+
+    Args:
+        model: with a pool of the same size and kind.
+        tensors: what :func:`~memsinks.sinks.files.load_sinks` read.
+        origin: where they come from, for messages.
 
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: names or shapes differ, or the allocation is of another kind.
     """
+    host = host_of(model)
+    table = AllocationTable.from_tensors(tensors, host.sink_config)
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(PREFIX)}
     own = {f"layers.{s.layer_index}.{k}": p for s in sinks_of(model) for k, p in s.named_parameters(recurse=False)}
     ours = {k: tuple(p.shape) for k, p in own.items()}
     theirs = {k: tuple(t.shape) for k, t in tensors.items()}
@@ -83,6 +93,7 @@ def fill_sinks(model: nn.Module, tensors: dict[str, torch.Tensor], origin: Path)
     with torch.no_grad():
         for key, parameter in own.items():
             parameter.copy_(tensors[key])
+    host.sink_allocation = table
 
 
 @contextmanager

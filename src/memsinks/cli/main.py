@@ -1,8 +1,10 @@
 """The entry point, and one place where errors become exit codes."""
 
+import functools
+import operator
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -10,40 +12,44 @@ from transformers.utils import logging as transformers_logging
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
+from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
 from memsinks.cli.quickstart import Quickstart
-from memsinks.cli.train import Train
+from memsinks.cli.train import Train, train_defaults
 from memsinks.errors import MemsinksError
-
-Command = (
-    Annotated[Prepare, tyro.conf.subcommand("prepare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` default to those of the process."""
-    command = tyro.cli(
-        Command,
-        prog="memsinks",
-        description="Train language models whose memories can be removed.",
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-    )
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     transformers_logging.disable_progress_bar()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        command.run()
+        command: Any = tyro.cli(
+            _commands(arguments),
+            prog="memsinks",
+            description="Train language models whose memories can be removed.",
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
+        return command.run() or 0
     except MemsinksError as error:
         console.print(f"memsinks: error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
         console.print("memsinks: interrupted", markup=False)
         return 1
-    return 0
+
+
+def _commands(arguments: Sequence[str]) -> Any:
+    # A run file gives the options of `train` their defaults, so it is read before they are parsed.
+    train = Annotated[Train, tyro.conf.subcommand("train", default=train_defaults(arguments))]
+    # Options of `train` are named as the keys of its file, section first; those of the others have no sections.
+    others = {"prepare": Prepare, "evaluate": Evaluate, "export": Export, "quickstart": Quickstart}
+    flat = [
+        Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
+    ]
+    return functools.reduce(operator.or_, [train, *flat])
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ from memsinks.sinks.attach import attach, sinks_of
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import ModeLike
 from memsinks.stream import ExposurePlan
-from memsinks.training.run import TrainConfig, bf16_pays, train
+from memsinks.training.config import TrainConfig
+from memsinks.training.progress import RichProgress
+from memsinks.training.run import TrainText, bf16_pays, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +126,16 @@ def run_arm(
     parameters = sum(p.numel() for p in model.parameters())
     if arm.sinks is not None:
         attach(model, arm.sinks)
-    steps = arm.train.steps or 1
+    steps, length = arm.train.schedule.steps or 1, arm.train.stream.max_length
     followed = {name: arm.modes[name] for name in arm.followed}
-    curve = Curve(model, sets.curves, followed, every=max(1, steps // sets.curve_points), length=arm.train.max_length)
+    curve = Curve(model, sets.curves, followed, every=max(1, steps // sets.curve_points), length=length)
+    view = [RichProgress(arm.name.replace("_", " ").ljust(26))] if progress else []
     result = train(
         model,
-        corpus,
-        arm.plan,
+        TrainText(corpus=corpus, plan=arm.plan, governed=arm.governed),
         arm.train,
         directory / f"{arm.name}-checkpoints",
-        governed=arm.governed,
-        callbacks=[curve],
-        description=arm.name.replace("_", " ").ljust(26),
-        progress=progress,
+        callbacks=[curve, *view],
     )
     data = {
         "fingerprint": fingerprint,
@@ -148,9 +147,7 @@ def run_arm(
         "sink_parameters": sum(p.numel() for sinks in sinks_of(model) for p in sinks.parameters()),
         "curve": curve.points,
         "losses": {
-            name: {
-                mode: _losses(model, docs, value, arm.train.max_length).to_json() for mode, value in arm.modes.items()
-            }
+            name: {mode: _losses(model, docs, value, length).to_json() for mode, value in arm.modes.items()}
             for name, docs in sets.losses.items()
         },
         "extraction": {mode: _extraction(model, sets, value) for mode, value in followed.items()},

@@ -6,6 +6,7 @@ training), and training with sinks.
 """
 
 import json
+import math
 import platform
 import shutil
 import time
@@ -30,7 +31,8 @@ from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import Mode
 from memsinks.stream import ExposurePlan, GovernedPolicy, governed
 from memsinks.training.model import small_llama
-from memsinks.training.run import TrainConfig, training_rows
+from memsinks.training.config import CheckpointConfig, OptimizerConfig, ScheduleConfig, StreamConfig, TrainConfig
+from memsinks.training.run import TrainText, training_rows
 
 MARKER = "quickstart.json"
 
@@ -228,22 +230,23 @@ def _arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]
     policy = governed(corpus, repeated, GovernedPolicy("repeated"))
     ids = tuple(int(i) for i in corpus.sequence_ids[split["repeated"]])
     base = TrainConfig(
-        batch_size=config.batch_size,
-        max_length=config.max_length,
-        learning_rate=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        sink_lr_multiplier=config.sink_lr_multiplier,
         seed=config.seed,
+        stream=StreamConfig(max_length=config.max_length),
+        optimizer=OptimizerConfig(learning_rate=config.learning_rate, sink_lr_multiplier=config.sink_lr_multiplier),
+        checkpoints=CheckpointConfig(every_steps=0),
     )
 
-    def steps(plan: ExposurePlan) -> int:
-        return -(-len(training_rows(corpus, plan, base, policy)) // config.batch_size)
+    def once_through(plan: ExposurePlan) -> TrainConfig:
+        rows = training_rows(TrainText(corpus=corpus, plan=plan, governed=policy), base)
+        steps = math.ceil(len(rows) / config.batch_size)
+        schedule = ScheduleConfig(batch_size=config.batch_size, warmup_steps=config.warmup_steps, steps=steps)
+        return replace(base, schedule=schedule)
 
-    full = replace(base, steps=steps(repeated))
+    full = once_through(repeated)
     plain: dict[str, Any] = {"sinks": None, "governed": policy, "modes": {"plain": None}, "followed": ("plain",)}
     return [
         Arm(name="standard", plan=repeated, train=full, **plain),
-        Arm(name="deduplicated", plan=once, train=replace(base, steps=steps(once)), **plain),
+        Arm(name="deduplicated", plan=once, train=once_through(once), **plain),
         Arm(name="deduplicated_equal_steps", plan=once, train=full, **plain),
         Arm(
             name="sinks",

@@ -1,8 +1,8 @@
 """Attach sinks to a Hugging Face causal language model, in place.
 
 The model keeps its class name, its keys and its configuration. Its class becomes a subclass whose ``forward`` also
-takes ``sequence_ids`` and ``sink_mask``, whose ``generate`` carries them along, and whose ``save_pretrained`` keeps
-sinks out of ``model.safetensors``.
+takes ``sequence_ids``, ``sink_mask`` and ``sink_frozen``, whose ``generate`` carries them along, and whose
+``save_pretrained`` keeps sinks out of ``model.safetensors``.
 """
 
 import inspect
@@ -15,31 +15,39 @@ import torch
 from torch import Tensor, nn
 
 from memsinks.errors import ConfigError, SequenceIdError, UnsupportedModelError
+from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig, mlp_width
-from memsinks.sinks.families import family_of, sites
+from memsinks.sinks.families import Site, family_of, sites
 from memsinks.sinks.files import save_sinks
 from memsinks.sinks.isolation import isolate_packed_documents
 from memsinks.sinks.layer import Sinks, bind, unbind
 from memsinks.sinks.modes import OFF, OWN
 from memsinks.sinks.routing import Modes, Routing, check_ids, route
 from memsinks.sinks.selection import mix
+from memsinks.sinks.sharding import localise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel as _Model
 else:
     _Model = object
 
-_TOKEN_KEYS = ("sequence_ids", "sink_mask")
+_TOKEN_KEYS = ("sequence_ids", "sink_mask", "sink_frozen")
 
 
 class SinkModel(_Model):
     """What a model with sinks can do beyond its own class; mixed in by :func:`attach`."""
 
     sink_config: SinkConfig
+    sink_allocation: AllocationTable
     sink_mode: Modes
 
     def forward(
-        self, *args: Any, sequence_ids: Tensor | None = None, sink_mask: Tensor | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        sequence_ids: Tensor | None = None,
+        sink_mask: Tensor | None = None,
+        sink_frozen: Tensor | None = None,
+        **kwargs: Any,
     ) -> Any:
         """The base model's forward, with sinks.
 
@@ -47,10 +55,13 @@ class SinkModel(_Model):
             sequence_ids: ``int64`` or ``uint64`` bit patterns, ``[batch]`` or ``[batch, tokens]``. Required in
                 training; without them, evaluation runs with sinks off.
             sink_mask: ``bool`` of the same shape; False means no sinks for that token. Padding never gets any.
+            sink_frozen: ``bool`` of the same shape; True means that the token's sinks are on but do not learn from it:
+                shared weights get their gradient through them, and they get none. Default none are.
             args, kwargs: as the base model takes them.
 
         Raises:
-            SequenceIdError: IDs are missing in training, or IDs or mask have the wrong shape or type.
+            SequenceIdError: IDs are missing in training, or own no sinks under ``allocation="disjoint"``; or IDs or
+                masks have the wrong shape or type.
         """
         if args:
             kwargs.update(zip(inspect.signature(self.forward).parameters, args, strict=False))
@@ -59,17 +70,23 @@ class SinkModel(_Model):
         if inputs is not None:
             config = self.config
             isolate_packed_documents(kwargs, family_of(config), config._attn_implementation, self.dtype)
-            routing = self._route(inputs, kwargs.get("attention_mask"), sequence_ids, sink_mask)
+            routing = self._route(inputs, kwargs.get("attention_mask"), sequence_ids, sink_mask, sink_frozen)
             if routing is not None:
                 kwargs["sink_routing"] = routing
         return super().forward(**kwargs)
 
     def _route(
-        self, inputs: Tensor, attention_mask: Tensor | None, sequence_ids: Tensor | None, sink_mask: Tensor | None
+        self,
+        inputs: Tensor,
+        attention_mask: Tensor | None,
+        sequence_ids: Tensor | None,
+        sink_mask: Tensor | None,
+        sink_frozen: Tensor | None,
     ) -> Routing | None:
         batch, length = inputs.shape[:2]
         ids = check_ids(sequence_ids, batch, length)
         mask = check_ids(sink_mask, batch, length, "sink_mask")
+        frozen = check_ids(sink_frozen, batch, length, "sink_frozen")
         if self.sink_mode == OFF:
             return None
         modes = self.sink_mode if isinstance(self.sink_mode, tuple) else (self.sink_mode,)
@@ -82,9 +99,19 @@ class SinkModel(_Model):
             mask = torch.ones(batch, length, dtype=torch.bool, device=inputs.device)
         if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
             mask = mask & attention_mask[:, -length:].bool()
-        weight = next(sinks_of(self)).up
-        config = self.sink_config
-        return route(ids, mask, self.sink_mode, config, self.config.num_hidden_layers, weight.dtype)
+        first = next(sinks_of(self))
+        routing = route(
+            ids,
+            mask,
+            self.sink_mode,
+            self.sink_config,
+            self.config.num_hidden_layers,
+            first.up.dtype,
+            table=self.sink_allocation,
+            frozen=frozen,
+            strict=self.training,
+        )
+        return routing if routing is None or first.shard is None else localise(routing, first.shard)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As the base model's; per-token IDs are cut to the tokens that this step computes."""
@@ -126,7 +153,8 @@ class SinkModel(_Model):
                 for key, value in state_dict.items()
                 if key.startswith(prefix)
             }
-            save_sinks(Path(save_directory), tensors, self.sink_config, self.config.model_type)
+            directory, family = Path(save_directory), self.config.model_type
+            save_sinks(directory, tensors, self.sink_config, family, self.sink_allocation)
 
 
 def attach(model: Any, config: SinkConfig) -> Any:
@@ -149,16 +177,12 @@ def attach(model: Any, config: SinkConfig) -> Any:
         raise UnsupportedModelError(f"{type(model).__name__} is not a transformers causal language model")
     found = sites(model)
     config = config.resolve(mlp_width(model.config))
-    noop = config.init == "noop" or (config.init == "auto" and bool(model.config.name_or_path))
     for index, site in enumerate(found):
-        sinks = Sinks(site, index, int(config.pool), model.config.hidden_size, config.kernel)
-        if not sinks.up.is_meta:
-            generator = torch.Generator().manual_seed(mix(config.seed + mix(index)) >> 1)
-            sinks.initialise(_init_std(model.config), generator, noop)
-        bind(site, sinks)
+        bind(site, new_sinks(model.config, site, index, config, int(config.pool)))
     base: Any = type(model)
     model.__class__ = _sink_class(base)
     model.sink_config = config
+    model.sink_allocation = AllocationTable.initial(config)
     model.sink_mode = OWN
     return model
 
@@ -174,8 +198,28 @@ def detach(model: Any) -> Any:
     for wrapper in ("forward", "_original_forward"):
         # accelerate wraps the bound forward in training; that one would still be the forward with sinks.
         model.__dict__.pop(wrapper, None)
-    del model.sink_config, model.sink_mode
+    del model.sink_config, model.sink_mode, model.sink_allocation
     return model
+
+
+def new_sinks(model_config: Any, site: Site, layer: int, config: SinkConfig, rows: int, first: int = 0) -> Sinks:
+    """Sinks with their initial values, which follow from the seed, the layer and where in the pool they will be.
+
+    Args:
+        model_config: of the model; a pretrained one's sinks start as ``config.init`` says.
+        site: the layer's MLP.
+        layer: number of the layer.
+        config: with resolved counts.
+        rows: how many.
+        first: the row of the pool that the first of them is, or will be.
+    """
+    sinks = Sinks(site, layer, rows, model_config.hidden_size, config.kernel)
+    if not sinks.up.is_meta:
+        seed = mix(config.seed + mix(layer))
+        generator = torch.Generator().manual_seed((mix(seed + first) if first else seed) >> 1)
+        noop = config.init == "noop" or (config.init == "auto" and bool(model_config.name_or_path))
+        sinks.initialise(_init_std(model_config), generator, noop)
+    return sinks
 
 
 def sinks_of(model: nn.Module) -> Iterator[Sinks]:

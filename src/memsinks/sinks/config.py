@@ -10,6 +10,7 @@ from memsinks.sinks.families import width_key
 
 Kernel = Literal["gathered", "dense"]
 Init = Literal["auto", "noop", "random"]
+Allocation = Literal["hashed", "disjoint", "hybrid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,14 @@ class SinkConfig:
             nothing changes, ``auto`` is ``noop`` if the model's configuration names a checkpoint (``from_pretrained``
             sets that) and ``random`` otherwise.
         kernel: ``gathered`` computes only active rows; ``dense`` computes the pool and masks it (the oracle).
+        allocation: ``hashed`` lets every ID choose from a shared pool, so that choices overlap; under ``disjoint``
+            each registered ID owns ``active`` rows and other IDs have no sinks; under ``hybrid`` registered IDs own
+            rows and all others choose from the shared part. See :func:`memsinks.register`.
+        owned: rows at the end of the pool that are kept for owners, a multiple of ``active``; a float is a fraction
+            of the pool. Given for ``hybrid``; none for ``hashed`` and the whole pool for ``disjoint``.
 
     Raises:
-        ConfigError: a value is out of range, or ``active`` exceeds ``pool``.
+        ConfigError: a value is out of range, ``active`` exceeds ``pool``, or ``owned`` does not fit the allocation.
     """
 
     pool: int | float
@@ -36,6 +42,8 @@ class SinkConfig:
     block: int = 1
     init: Init = "auto"
     kernel: Kernel = "gathered"
+    allocation: Allocation = "hashed"
+    owned: int | float = 0
 
     def __post_init__(self) -> None:
         for name in ("pool", "active"):
@@ -48,7 +56,7 @@ class SinkConfig:
             raise ConfigError(f"block must be a positive integer, not {self.block!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be an integer in [0, 2**63), not {self.seed!r}")
-        for name, kinds in (("init", Init), ("kernel", Kernel)):
+        for name, kinds in (("init", Init), ("kernel", Kernel), ("allocation", Allocation)):
             if getattr(self, name) not in get_args(kinds):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}")
         if isinstance(self.pool, int):
@@ -58,6 +66,28 @@ class SinkConfig:
                     raise ConfigError(f"{name}={value} is not a multiple of block={self.block}")
             if isinstance(self.active, int) and self.active > self.pool:
                 raise ConfigError(f"a pool of {self.pool} sinks is smaller than active={self.active}")
+        self._check_owned()
+
+    def _check_owned(self) -> None:
+        owned, pool, active = self.owned, self.pool, self.active
+        if isinstance(owned, bool) or not isinstance(owned, int | float) or not 0 <= owned < math.inf:
+            raise ConfigError(f"owned must be a count of rows or a fraction of the pool, not {owned!r}")
+        if self.allocation == "hashed" and owned:
+            raise ConfigError(f"owned={owned} rows need owners; choose allocation='hybrid', or leave owned out")
+        if self.allocation == "hybrid" and (not owned or (isinstance(owned, float) and owned >= 1)):
+            raise ConfigError(f"allocation='hybrid' needs owned, a part of the pool, not {owned!r}")
+        if self.allocation == "disjoint" and owned not in (0, pool) and owned != 1.0:
+            raise ConfigError(f"under allocation='disjoint' the whole pool is owned; leave owned={owned} out")
+        if self.allocation == "hashed" or not (isinstance(pool, int) and isinstance(active, int)):
+            return
+        rows = owned if self.allocation == "hybrid" else pool
+        if isinstance(rows, int) and rows % active:
+            raise ConfigError(
+                f"{rows} owned rows are not a multiple of active={active}, the rows of one owner; make it "
+                f"{_round_to(rows, active)}"
+            )
+        if self.allocation == "hybrid" and isinstance(owned, int) and pool - owned < active:
+            raise ConfigError(f"owned={owned} of {pool} rows leaves less than active={active} to share")
 
     @classmethod
     def partition(
@@ -88,9 +118,14 @@ class SinkConfig:
 
     def resolve(self, width: int) -> Self:
         """The same pool with fractions turned into counts, for a model whose MLP has ``width`` hidden units."""
-        pool = self.pool if isinstance(self.pool, int) else _round_to(self.pool * width, self.block)
+        whole_slots = self.allocation == "disjoint" and isinstance(self.active, int)
+        multiple = int(self.active) if whole_slots else self.block
+        pool = self.pool if isinstance(self.pool, int) else _round_to(self.pool * width, multiple)
         active = self.active if isinstance(self.active, int) else _round_to(self.active * pool, self.block)
-        return replace(self, pool=pool, active=active)
+        owned: int | float = pool if self.allocation == "disjoint" else self.owned
+        if self.allocation == "hybrid" and isinstance(owned, float):
+            owned = _round_to(owned * pool, active)
+        return replace(self, pool=pool, active=active, owned=owned)
 
 
 def mlp_width(model_config: Any) -> int:

@@ -1,7 +1,8 @@
 """``sinks.safetensors`` and ``sinks.json``: the removable part of a saved run.
 
-``sinks.json`` holds the format's version, the sinks' configuration and the hash of the tensors, so that a missing or
-altered part is noticed before anything is loaded.
+``sinks.json`` holds the format's version, the sinks' configuration, the regions of the pool and the hash of the
+tensors, so that a missing or altered part is noticed before anything is loaded. The tensors are the rows
+(``layers.<index>.<parameter>``) and, unless it is that of a new pool, the allocation table (``allocation.*``).
 """
 
 import hashlib
@@ -13,13 +14,18 @@ import safetensors.torch
 from torch import Tensor
 
 from memsinks.errors import CheckpointError, ConfigError
+from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 knew no allocation; its files are read as ``hashed``."""
 TENSORS, METADATA = "sinks.safetensors", "sinks.json"
+_DEFAULTS = {"allocation": "hashed", "owned": 0}
 
 
-def save_sinks(directory: Path, tensors: dict[str, Tensor], config: SinkConfig, model_type: str) -> None:
+def save_sinks(
+    directory: Path, tensors: dict[str, Tensor], config: SinkConfig, model_type: str, table: AllocationTable
+) -> None:
     """Write both files.
 
     Args:
@@ -27,7 +33,10 @@ def save_sinks(directory: Path, tensors: dict[str, Tensor], config: SinkConfig, 
         tensors: ``layers.<index>.<parameter>`` -> values.
         config: with resolved counts.
         model_type: the base model's family.
+        table: which rows belong to whom.
     """
+    if table.facts() != AllocationTable.initial(config).facts():
+        tensors = tensors | table.tensors()
     tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
     # The configuration addresses the rows, so it is under the hash too. One key: their order is not fixed.
     data = safetensors.torch.save(tensors, metadata={"config": json.dumps(asdict(config))})
@@ -36,6 +45,7 @@ def save_sinks(directory: Path, tensors: dict[str, Tensor], config: SinkConfig, 
         "format_version": FORMAT_VERSION,
         "model_type": model_type,
         "config": asdict(config),
+        "allocation": table.facts(),
         "tensors": {"file": TENSORS, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
     }
     # The metadata goes last: without it a half-written pair is not taken for a whole one.
@@ -47,6 +57,10 @@ def save_sinks(directory: Path, tensors: dict[str, Tensor], config: SinkConfig, 
 
 def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
     """Read both files.
+
+    Returns:
+        The tensors, with those of the allocation table if there is one
+        (:meth:`~memsinks.sinks.allocation.AllocationTable.from_tensors` reads it); and the configuration.
 
     Raises:
         CheckpointError: one is missing, of an unknown version, or the tensors are not those that were saved.
@@ -60,10 +74,10 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
             )
     try:
         metadata = json.loads(metadata_file.read_text())
-        if metadata["format_version"] != FORMAT_VERSION:
+        if metadata["format_version"] not in (1, FORMAT_VERSION):
             raise CheckpointError(
                 f"{metadata_file} has format version {metadata['format_version']}; this version of memsinks reads "
-                f"{FORMAT_VERSION}"
+                f"1 and {FORMAT_VERSION}"
             )
         config = SinkConfig(**metadata["config"])
         expected = metadata["tensors"]["sha256"]
@@ -76,9 +90,24 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
             "copy"
         )
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    if json.loads(header.get("__metadata__", {}).get("config", "null")) != asdict(config):
+    saved_config = json.loads(header.get("__metadata__", {}).get("config", "{}"))
+    # A version 1 file lacks the fields that were added since; they had their defaults.
+    if {**_DEFAULTS, **saved_config} != asdict(config):
         raise CheckpointError(
             f"the configuration in {metadata_file} is not the one that the sinks were saved with; restore it "
             "from a copy"
         )
-    return safetensors.torch.load(data), config
+    tensors = safetensors.torch.load(data)
+    facts = AllocationTable.from_tensors(tensors, config).facts()
+    if metadata["format_version"] != 1 and metadata.get("allocation") != facts:
+        raise CheckpointError(f"the allocation in {metadata_file} is not that of {tensor_file}; restore it from a copy")
+    return tensors, config
+
+
+def load_allocation(directory: Path) -> AllocationTable:
+    """Read which rows belong to whom; where the tensors are wanted too, ``AllocationTable.from_tensors`` is cheaper.
+
+    Raises:
+        CheckpointError: as :func:`load_sinks`.
+    """
+    return AllocationTable.from_tensors(*load_sinks(directory))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from memsinks.kernels import KERNELS, SinkWeights
 from memsinks.sinks.families import Site
 from memsinks.sinks.routing import Routing
+from memsinks.sinks.sharding import Requests, RowShard, fetch
 
 
 class Sinks(nn.Module):
@@ -51,6 +52,10 @@ class Sinks(nn.Module):
         self.row_sparse = False
         self.touched: list[Tensor] | None = None
         """Rows selected in training passes since the optimiser last looked; None where nobody asks."""
+        self.shard: RowShard | None = None
+        """Which rows of the pool are here; None where all of them are."""
+        self.pending: list[tuple[Tensor, Tensor]] = []
+        """With a shard: rows of the pool used in backward passes, and their gradients, for the optimiser to fetch."""
         self.routing: Routing | None = None
         self.inputs: Tensor | None = None
 
@@ -68,23 +73,42 @@ class Sinks(nn.Module):
 
     def add_to(self, output: Tensor) -> Tensor:
         """Add the active sinks' output to the down projection's."""
-        if self.routing is None:
+        routing = self.routing
+        if routing is None:
             return output
-        routing, x = self.routing, self.inputs
+        weights = self.weights() if routing.requests is None else self._fetched(routing.requests)
+        output = self._add(output, routing, weights, self.touched)
+        if routing.frozen is None:
+            return output
+        constant = SinkWeights._make(w.detach() if isinstance(w, Tensor) else w for w in weights)
+        return self._add(output, routing.frozen, constant, touched=None)
+
+    def _fetched(self, requests: list[Requests]) -> SinkWeights:
+        """The rows that this batch wants, from the ranks that own them."""
+        assert self.inputs is not None
+        device = self.inputs.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.inputs.dtype
+        rows = fetch(self, requests[self.layer_index], dtype)
+        return SinkWeights(
+            rows["up"], rows["down"], rows.get("gate"), rows.get("up_bias"), rows.get("gate_bias"), self.act
+        )
+
+    def _add(self, output: Tensor, routing: Routing, weights: SinkWeights, touched: list[Tensor] | None) -> Tensor:
+        x = self.inputs
         assert x is not None
         x_NH = x.reshape(-1, x.shape[-1])
         rows = routing.rows[self.layer_index]
         y = KERNELS[self.kernel](
             x_NH if routing.whole else x_NH[routing.tokens],
-            self.weights(),
+            weights,
             rows,
             None if routing.scale is None else routing.scale[self.layer_index],
             routing.counts,
-            sparse=self.row_sparse,
+            sparse=self.row_sparse and self.shard is None,
         ).to(output.dtype)
-        if self.touched is not None and y.requires_grad:
+        if touched is not None and y.requires_grad:
             # In backward, so that a pass without one touches nothing.
-            y.register_hook(lambda _, touched=self.touched: touched.append(rows.flatten()))
+            y.register_hook(lambda _: touched.append(rows.flatten()))
         if routing.whole:
             return output + y.view(output.shape)
         # Tokens without sinks keep their bits: nothing, not even zero, is added to them.

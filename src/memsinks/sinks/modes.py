@@ -4,7 +4,7 @@
 own      the sinks of each token's own sequence ID (the training mode)
 off      none; bitwise the plain checkpoint
 chosen   the union of the sinks of named IDs, for every token
-placebo  the sinks of one fixed ID that no training text has
+placebo  the sinks of one fixed ID that no training text has; like off where that ID owns no sinks
 all      every sink, scaled by the activation ratio
 ======== ==========================================================================================
 
@@ -65,7 +65,7 @@ def use_sinks(model: nn.Module, mode: ModeLike | Sequence[ModeLike]) -> Iterator
     Raises:
         ConfigError: the model has no sinks, or the mode is unknown.
     """
-    host = _host(model)
+    host = host_of(model)
     several = isinstance(mode, Sequence) and not isinstance(mode, str)
     # The type checker does not follow ``several``.
     new = tuple(as_mode(m) for m in mode) if several else as_mode(mode)  # type: ignore[union-attr, arg-type]
@@ -101,8 +101,14 @@ def sinks_all(model: nn.Module) -> AbstractContextManager[nn.Module]:
     return use_sinks(model, ALL)
 
 
-def _host(model: nn.Module) -> Any:
+def host_of(model: nn.Module) -> Any:
+    """The model with sinks inside any wrappers.
+
+    Raises:
+        ConfigError: there is none.
+    """
     for module in model.modules():
-        if hasattr(module, "sink_mode"):
+        # Not hasattr: PEFT's wrappers answer for the model inside, and would keep the new mode for themselves.
+        if "sink_mode" in vars(module):
             return module
     raise ConfigError("this model has no sinks; call memsinks.attach(model, ...) or memsinks.load(...) first")

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from memsinks.errors import SequenceIdError
-from memsinks.ids import to_tensor
+from memsinks.ids import format_id, from_tensor, to_tensor
+from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import OFF, OWN, Mode
-from memsinks.sinks.selection import select
+from memsinks.sinks.sharding import Requests
 
 
 class Routing(NamedTuple):
@@ -25,6 +26,7 @@ class Routing(NamedTuple):
         tokens: ``int64 [n]``, positions in the flattened ``[B*T]`` batch, sorted by group.
         counts: number of tokens in each group.
         whole: ``tokens`` is every position in order, so nothing needs to be moved.
+        frozen: the same for the tokens whose sinks do not learn, which are not among ``tokens``; None without any.
     """
 
     rows: Tensor
@@ -32,6 +34,8 @@ class Routing(NamedTuple):
     tokens: Tensor
     counts: tuple[int, ...]
     whole: bool
+    frozen: "Routing | None" = None
+    requests: list[Requests] | None = None
 
 
 Modes = Mode | tuple[Mode, ...]
@@ -47,7 +51,7 @@ def check_ids(ids: Tensor | None, batch: int, length: int, name: str = "sequence
         return None
     if not isinstance(ids, Tensor):
         raise SequenceIdError(f"{name} must be a tensor, not {type(ids).__name__}; see memsinks.ids.to_tensor")
-    wanted = (torch.bool,) if name == "sink_mask" else (torch.int64, torch.uint64)
+    wanted = (torch.int64, torch.uint64) if name == "sequence_ids" else (torch.bool,)
     if ids.dtype not in wanted:
         kinds = " or ".join(str(kind).removeprefix("torch.") for kind in wanted)
         raise SequenceIdError(f"{name} must be {kinds}, not {str(ids.dtype).removeprefix('torch.')}")
@@ -61,7 +65,16 @@ def check_ids(ids: Tensor | None, batch: int, length: int, name: str = "sequence
 
 
 def route(
-    ids: Tensor | None, mask: Tensor, modes: Modes, config: SinkConfig, layers: int, dtype: torch.dtype
+    ids: Tensor | None,
+    mask: Tensor,
+    modes: Modes,
+    config: SinkConfig,
+    layers: int,
+    dtype: torch.dtype,
+    *,
+    table: AllocationTable | None = None,
+    frozen: Tensor | None = None,
+    strict: bool = False,
 ) -> Routing | None:
     """Resolve modes, IDs and masks.
 
@@ -72,11 +85,39 @@ def route(
         config: with resolved counts.
         layers: number of layers with sinks.
         dtype: of the scale factors.
+        table: which rows belong to whom; default that of a new pool.
+        frozen: ``bool [B, T]``; tokens whose sinks do not learn.
+        strict: refuse tokens in their own mode whose ID has no sinks, instead of routing them to none. Frozen tokens
+            are never refused: nothing of theirs is to be removed.
 
     Returns:
         None if no row's mode uses sinks. A batch in which every token is masked still gives a routing, of no groups,
         so that a training step has a gradient for the sinks whatever its data.
+
+    Raises:
+        SequenceIdError: the number of modes is not that of rows, or an ID has no sinks and ``strict`` is set.
     """
+    table = (AllocationTable.initial(config) if table is None else table).on(mask.device)
+    frozen = None if frozen is None else frozen & mask
+    if frozen is None or not frozen.any():
+        return _route(ids, mask, modes, config, layers, dtype, table, strict)
+    learning = _route(ids, mask & ~frozen, modes, config, layers, dtype, table, strict)
+    if learning is None:
+        return None
+    return learning._replace(frozen=_route(ids, frozen, modes, config, layers, dtype, table, strict=False))
+
+
+def _route(
+    ids: Tensor | None,
+    mask: Tensor,
+    modes: Modes,
+    config: SinkConfig,
+    layers: int,
+    dtype: torch.dtype,
+    table: AllocationTable,
+    strict: bool,
+) -> Routing | None:
+    """:func:`route` for tokens of one kind."""
     batch = mask.shape[0]
     if isinstance(modes, tuple) and len(modes) != batch:
         raise SequenceIdError(f"{len(modes)} modes were given for a batch of {batch} rows")
@@ -88,21 +129,29 @@ def route(
     if not fixed and OWN not in kinds:
         return None
 
-    # Groups: one for each fixed mode, then one for each distinct ID of tokens in their own mode.
-    row_group = torch.tensor(
-        [fixed.index(m) if m in fixed else -2 if m == OWN and ids is not None else -1 for m in per_row],
-        device=mask.device,
-    )
+    # Groups: one for each fixed mode, then one for each distinct ID of tokens in their own mode; -1 is no group.
+    sets = [fixed_rows(mode, config, layers, mask.device, table) for mode in fixed]
+    codes = {
+        mode: index if len(rows[0]) else -1 for index, (mode, (rows, _)) in enumerate(zip(fixed, sets, strict=True))
+    }
+    codes |= {OFF: -1, OWN: -1 if ids is None else -2}
+    row_group = torch.tensor([codes[mode] for mode in per_row], device=mask.device)
     group = torch.where(mask, row_group[:, None], -1)
     own = group == -2
     own_ids, own_index = torch.unique(ids[own] if ids is not None else row_group.new_empty(0), return_inverse=True)
-    group = group.masked_scatter(own, own_index + len(fixed)).flatten()
+    own_group = torch.arange(len(own_ids), device=mask.device) + len(fixed)
+    if table.kind == "disjoint":
+        held = table.holds(own_ids)
+        if strict and not held.all():
+            _refuse(own_ids[~held])
+        own_group = torch.where(held, own_group, -1)
+    group = group.masked_scatter(own, own_group[own_index]).flatten()
 
     tokens = (group >= 0).nonzero().squeeze(1)
     order = torch.argsort(group[tokens], stable=True)
     tokens = tokens[order]
     used, counts = torch.unique_consecutive(group[tokens], return_counts=True)
-    rows, scale = _row_sets(fixed, own_ids, config, layers, dtype)
+    rows, scale = _row_sets(sets, table.rows(own_ids, config, layers), dtype)
     return Routing(
         rows=rows[:, used],
         scale=None if scale is None else scale[:, used],
@@ -112,39 +161,48 @@ def route(
     )
 
 
-def fixed_rows(mode: Mode, config: SinkConfig, layers: int, device: torch.device) -> tuple[list[Tensor], float]:
-    """The distinct rows that a mode other than own and off switches on in each layer, and their scale."""
+def fixed_rows(
+    mode: Mode, config: SinkConfig, layers: int, device: torch.device, table: AllocationTable | None = None
+) -> tuple[list[Tensor], float]:
+    """The distinct rows that a mode other than own and off switches on in each layer, and their scale.
+
+    Without a table, those of a new pool. There are none if no ID of the mode has sinks.
+    """
     if mode.kind == "all":
         return [torch.arange(int(config.pool), device=device)] * layers, config.active / config.pool
-    rows_LNK = _select(to_tensor(mode.ids).to(device), config, layers)
+    table = (AllocationTable.initial(config) if table is None else table).on(device)
+    ids = to_tensor(mode.ids).to(device)
+    rows_LNK = table.rows(ids[table.holds(ids)], config, layers)
     return [torch.unique(rows) for rows in rows_LNK], 1.0
 
 
-def _select(ids: Tensor, config: SinkConfig, layers: int) -> Tensor:
-    return select(
-        ids, seed=config.seed, layers=layers, pool=int(config.pool), active=int(config.active), block=config.block
-    )
-
-
 def _row_sets(
-    fixed: list[Mode], own_ids: Tensor, config: SinkConfig, layers: int, dtype: torch.dtype
+    sets: list[tuple[list[Tensor], float]], own_rows: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    """Rows and scales of all sets, padded to the largest: ``[L, len(fixed) + len(own_ids), K]``."""
-    own_rows = _select(own_ids, config, layers)
-    if not fixed:
+    """Rows and scales of fixed sets and own ones, padded to the largest: ``[L, sets + own, K]``."""
+    if not sets:
         return own_rows, None
-    sets = [fixed_rows(mode, config, layers, own_ids.device) for mode in fixed]
-    sizes = [[len(rows) for rows in by_layer] for by_layer, _ in sets]
-    largest = max(max(max(s) for s in sizes), own_rows.shape[-1] if len(own_ids) else 0)
-    rows = own_ids.new_zeros(layers, len(fixed) + len(own_ids), largest)
+    layers, own, active = own_rows.shape
+    largest = max(active if own else 1, *(len(rows) for by_layer, _ in sets for rows in by_layer))
+    rows = own_rows.new_zeros(layers, len(sets) + own, largest)
     scale = torch.zeros(rows.shape, dtype=dtype, device=rows.device)
     for index, (by_layer, factor) in enumerate(sets):
         for layer, chosen in enumerate(by_layer):
-            rows[layer, index] = chosen[0]
-            rows[layer, index, : len(chosen)] = chosen
-            scale[layer, index, : len(chosen)] = factor
-    if len(own_ids):
-        rows[:, len(fixed) :] = own_rows[..., :1]
-        rows[:, len(fixed) :, : own_rows.shape[-1]] = own_rows
-        scale[:, len(fixed) :, : own_rows.shape[-1]] = 1
+            if len(chosen):
+                rows[layer, index] = chosen[0]
+                rows[layer, index, : len(chosen)] = chosen
+                scale[layer, index, : len(chosen)] = factor
+    if own:
+        rows[:, len(sets) :] = own_rows[..., :1]
+        rows[:, len(sets) :, :active] = own_rows
+        scale[:, len(sets) :, :active] = 1
     return rows, scale
+
+
+def _refuse(ids: Tensor) -> None:
+    shown = ", ".join(format_id(i) for i in from_tensor(ids[:3]))
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    raise SequenceIdError(
+        f"no sinks belong to sequence ID {shown}{more}, so that text would be trained into shared weights alone; "
+        "register it before training (memsinks.register(model, ids)), or set its sink_mask to false"
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch.distributed as dist
 from torch import Tensor
 
 from memsinks.errors import CheckpointError
@@ -26,6 +27,16 @@ class ExposureCounter:
         """Count one exposure for each entry, and tokens; tensors hold ``int64`` bit patterns."""
         self.counts.update(from_tensor(ids).tolist() if isinstance(ids, Tensor) else ids)
         self.tokens += tokens
+
+    def summed(self) -> "ExposureCounter":
+        """The counts of all ranks together; all ranks take part."""
+        everyone: list[tuple[Counter[int], int]] = [(Counter(), 0)] * dist.get_world_size()
+        dist.all_gather_object(everyone, (self.counts, self.tokens))
+        total = ExposureCounter()
+        for counts, tokens in everyone:
+            total.counts.update(counts)
+            total.tokens += tokens
+        return total
 
     def save(self, directory: Path) -> None:
         """Write ``exposures.parquet`` with columns ``sequence_id`` (uint64) and ``exposures`` (int64)."""

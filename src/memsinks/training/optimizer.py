@@ -8,11 +8,14 @@ Whether it did is known from selection, never guessed from the gradient, which m
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from memsinks.errors import ConfigError
 from memsinks.sinks.attach import SinkModel, sinks_of
 from memsinks.sinks.layer import Sinks
+from memsinks.training.exchange import exchange, ranks
 
 Gradients = Literal["rows", "dense"]
 
@@ -33,6 +36,9 @@ class SinkAdamW(torch.optim.AdamW):
         max_grad_norm: global clipping threshold, or None.
         gradients: ``rows`` makes the sinks' gradients row-sparse, so that a step costs what it touches; ``dense``
             keeps ordinary gradients and records the selected rows (the oracle; needed by the dense kernel).
+
+    Where torch.distributed is running, sinks' gradients are averaged over all ranks before the norm is taken
+    (:mod:`memsinks.training.exchange`); those of shared weights are DDP's or FSDP2's to average.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class SinkAdamW(torch.optim.AdamW):
         self.param_groups[0]["skipped_steps"] = 0
         self.max_grad_norm = max_grad_norm
         self._owner: dict[Tensor, Sinks] = {p: sinks for sinks in layers for p in sinks.parameters()}
+        self._exchanged = False
 
     @property
     def skipped_steps(self) -> int:
@@ -78,8 +85,8 @@ class SinkAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def grad_norm(self) -> Tensor:
-        """Global norm of all gradients, before clipping."""
-        return _norm(self._gradients())
+        """Global norm of all gradients over all ranks, before clipping."""
+        return _norm(*self._gradients())
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -88,14 +95,14 @@ class SinkAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        gradients = self._gradients()
-        norm = _norm(gradients)
+        whole, sharded = self._gradients()
+        norm = _norm(whole, sharded)
         touched = self._take_touched()
         if not torch.isfinite(norm):
             self.param_groups[0]["skipped_steps"] += 1
             return loss
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
-            torch._foreach_mul_(gradients, self.max_grad_norm / (norm + 1e-6))
+            torch._foreach_mul_(whole + sharded, self.max_grad_norm / (norm + 1e-6))
         held = []
         for group in self.param_groups:
             if "rows" not in group:
@@ -115,26 +122,40 @@ class SinkAdamW(torch.optim.AdamW):
         """Forget gradients, and which rows they touched."""
         super().zero_grad(set_to_none)
         self._take_touched()
+        self._exchanged = False
+        for sinks in self._layers():
+            sinks.pending.clear()
 
     def _take_touched(self) -> dict[nn.Module, Tensor]:
         """Rows selected since the last step, where layers record them (dense gradients)."""
         taken = {}
-        for sinks in dict.fromkeys(self._owner.values()):
+        for sinks in self._layers():
             if sinks.touched is not None:
                 taken[sinks] = torch.cat(sinks.touched).unique() if sinks.touched else None
                 sinks.touched.clear()
         return {sinks: rows for sinks, rows in taken.items() if rows is not None}
 
-    def _gradients(self) -> list[Tensor]:
-        """The numbers of all gradients: of row-sparse ones their values, each row once."""
-        values = []
+    def _layers(self) -> list[Sinks]:
+        return list(dict.fromkeys(self._owner.values()))
+
+    def _gradients(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The numbers of all gradients, of sparse ones each row once: whole ones, and this rank's part of the rest."""
+        if not self._exchanged and ranks() > 1:
+            exchange(self._layers())
+        self._exchanged = True
+        whole: list[Tensor] = []
+        sharded: list[Tensor] = []
         for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
-            if parameter.grad.is_sparse:
-                parameter.grad = parameter.grad.coalesce()
-                values.append(parameter.grad.values())
-            else:
-                values.append(parameter.grad)
-        return values
+            grad = parameter.grad
+            if isinstance(grad, DTensor):
+                sharded.append(grad.to_local())
+                continue
+            if grad.is_sparse:
+                grad = parameter.grad = grad.coalesce()
+                grad = grad.values()
+            owner = self._owner.get(parameter)
+            (whole if owner is None or owner.shard is None else sharded).append(grad)
+        return whole, sharded
 
     def _step_rows(self, parameter: Tensor, group: dict[str, Any], touched: dict[nn.Module, Tensor]) -> None:
         grad = parameter.grad
@@ -176,8 +197,13 @@ class SinkAdamW(torch.optim.AdamW):
             tensor.index_copy_(0, rows, values)
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
-    norms = [norm.float() for norm in torch._foreach_norm(tensors)] if tensors else []
+def _norm(whole: list[Tensor], sharded: list[Tensor]) -> Tensor:
+    """Norm over gradients that every rank has whole, and over the parts that each rank has of the others."""
+    norms = [norm.float() for norm in torch._foreach_norm(whole)] if whole else []
+    if sharded:
+        squares = torch.stack([norm.float() for norm in torch._foreach_norm(sharded)]).square().sum()
+        dist.all_reduce(squares)
+        norms.append(squares.sqrt())
     return torch.stack(norms).norm() if norms else torch.zeros(())
 
 

@@ -1,191 +1,198 @@
 """Train a model on a prepared corpus."""
 
+import hashlib
 import math
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils.data import ConcatDataset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
+from memsinks.config import flat_values
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError
 from memsinks.stream import Collator, ExposurePlan, build_stream
+from memsinks.training import checkpoints
+from memsinks.training.config import TrainConfig
+from memsinks.training.exchange import ranks
 from memsinks.training.exposures import ExposureCounter
-from memsinks.training.progress import RichProgress
+from memsinks.training.optimizer import uses_sinks
+from memsinks.training.stopping import StopOnSignal
 from memsinks.training.trainer import SinkTrainer
+
+FREE_TO_CHANGE = (
+    "logging.", "checkpoints.", "parallel.", "precision.", "stream.workers", "schedule.micro_batch_size",
+)  # fmt: skip
+"""Settings that may differ between a checkpoint and the run that goes on from it: none decides which text is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train.
+class TrainText:
+    """The text of a run.
 
     Attributes:
-        batch_size: rows in a micro-batch.
-        accumulation: micro-batches in an optimiser step.
-        max_length: tokens in a row; longer documents are cut into chunks, none is lost.
-        packed: several documents share a row; else each has one of its own.
-        steps: optimiser steps; default once through the plan. More steps go through it again, in a new order.
-        learning_rate: peak rate of shared weights.
-        warmup_steps: linear warm-up; then a cosine down to ``min_lr_ratio`` of the peak.
-        min_lr_ratio: see ``warmup_steps``.
-        weight_decay: of shared matrices.
-        beta2: AdamW's second decay rate.
-        max_grad_norm: global clipping threshold; 0 switches clipping off.
-        sink_lr_multiplier: sinks learn this many times as fast as shared weights.
-        sink_weight_decay: decay of a sink in the steps that touch it.
-        bf16: bfloat16 autocast; default where the processor multiplies it in hardware.
-        seed: of the data order.
-        save_steps: steps between checkpoints to resume from; default none are kept.
-        report_to: as transformers' ``TrainingArguments``, for example ``("tensorboard",)``.
+        corpus: the documents.
+        plan: how often each is exposed.
+        governed: ``bool [documents]``, true for documents that train with their sinks.
+        placebo_share: share of other documents' passes that train with frozen sinks on.
     """
 
-    batch_size: int = 16
-    accumulation: int = 1
-    max_length: int = 256
-    packed: bool = False
-    steps: int | None = None
-    learning_rate: float = 2e-3
-    warmup_steps: int = 60
-    min_lr_ratio: float = 0.1
-    weight_decay: float = 0.1
-    beta2: float = 0.95
-    max_grad_norm: float = 1.0
-    sink_lr_multiplier: float = 5.0
-    sink_weight_decay: float = 0.0
-    bf16: bool | None = None
-    seed: int = 0
-    save_steps: int | None = None
-    report_to: tuple[str, ...] = ()
+    corpus: Corpus
+    plan: ExposurePlan
+    governed: np.ndarray
+    placebo_share: float = 0.0
 
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulation", "steps", "save_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
-        if self.max_length < 2:
-            raise ConfigError(f"max_length must be at least 2, not {self.max_length}")
-        for name in ("learning_rate", "sink_lr_multiplier"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
+    def facts(self) -> dict[str, Any]:
+        """What names the text: hashes."""
+        return {
+            "corpus": self.corpus.hash,
+            "plan": hashlib.sha256(self.plan.counts.tobytes()).hexdigest(),
+            "governed": hashlib.sha256(self.governed.tobytes()).hexdigest(),
+            "placebo_share": self.placebo_share,
+        }
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run did.
+    """What a training run did, over resumes.
 
     Attributes:
         steps: optimiser steps.
         tokens: tokens predicted.
-        seconds: wall time of the training loop.
+        slots: token slots of all batches, padding included.
+        seconds: wall time of the training loop in this process.
+        waiting_seconds: how much of it was spent waiting for the loader.
         skipped_steps: steps left out because a gradient was not finite.
+        stopped: the run was asked to stop before its end.
         exposures: passes over text, by sequence ID.
         history: what Trainer logged: step, loss, learning rate, gradient norm.
+        trainer: that trained, for saving.
     """
 
     steps: int
     tokens: int
+    slots: int
     seconds: float
+    waiting_seconds: float
     skipped_steps: int
+    stopped: bool
     exposures: ExposureCounter
     history: list[dict[str, float]]
+    trainer: SinkTrainer
 
 
 def train(
     model: nn.Module,
-    corpus: Corpus,
-    plan: ExposurePlan,
+    text: TrainText,
     config: TrainConfig,
     directory: Path,
     *,
-    governed: np.ndarray,
     resume: bool = False,
-    callbacks: Sequence[TrainerCallback] = (),
-    description: str = "training",
-    progress: bool = True,
+    callbacks: Sequence[TrainerCallback] | Callable[[SinkTrainer], Sequence[TrainerCallback]] = (),
+    say: Callable[[str], None] = lambda message: None,
+    facts: Mapping[str, Any] | None = None,
+    companions: Mapping[str, str] | None = None,
 ) -> TrainResult:
-    """Train ``model`` in place.
+    """Train ``model`` in place; all ranks call it.
 
     Args:
         model: with sinks, or without (a baseline).
-        corpus: the text.
-        plan: how often each document is exposed.
+        text: what to train on.
         config: settings.
-        directory: for the checkpoints to resume from, if ``config.save_steps`` is set; it holds what Trainer writes and
-            is not for delivery.
-        governed: ``bool [documents]``, true for documents that train with their sinks.
-        resume: go on from the last checkpoint in ``directory``.
-        callbacks: further Trainer callbacks.
-        description: in front of the progress bar.
-        progress: show a progress bar.
+        directory: for checkpoints; they hold what Trainer writes and are not for delivery.
+        resume: go on from the newest whole checkpoint in ``directory``.
+        callbacks: further Trainer callbacks, or a function that makes them for the trainer.
+        say: told about the start, such as a damaged checkpoint that was passed over.
+        facts: what else every checkpoint should note.
+        companions: text files to write into every checkpoint, by name.
 
     Raises:
-        ConfigError: there is nothing to resume from.
+        ConfigError: there is nothing to resume from, or the checkpoint is of a run with other text or settings.
+        CheckpointError: a checkpoint could not be written; the ones before it are untouched.
     """
-    rows = training_rows(corpus, plan, config, governed)
-    steps = config.steps or -(-len(rows) // (config.batch_size * config.accumulation))
-    checkpoint = _checkpoint(directory) if resume else None
-    existed = directory.exists()
+    rows = training_rows(text, config)
+    steps = planned_steps(len(rows), config)
+    arguments = _arguments(config, steps, directory)
+    settings = _settings(text, config)
+    checkpoint = _checkpoint(directory, settings, say) if resume else None
+    stop = StopOnSignal()
     trainer = SinkTrainer(
         model,
-        _arguments(config, steps, directory),
+        arguments,
         train_dataset=rows,
         data_collator=Collator(
-            _pad_id(corpus), with_exposures=True, pad_to_multiple_of=math.gcd(config.max_length, 16)
+            pad_id(text.corpus), with_exposures=True, pad_to_multiple_of=math.gcd(config.stream.max_length, 16)
         ),
-        sink_lr_multiplier=config.sink_lr_multiplier,
-        sink_weight_decay=config.sink_weight_decay,
-        callbacks=[*callbacks, *([RichProgress(description)] if progress else [])],
+        batch_size=config.schedule.batch_size,
+        sink_lr_multiplier=config.optimizer.sink_lr_multiplier,
+        sink_weight_decay=config.optimizer.sink_weight_decay,
+        gradients="dense" if config.parallel.sinks == "dense" and uses_sinks(model) else None,
     )
+    trainer.facts = {**(facts or {}), **settings}
+    trainer.companions = dict(companions or {})
     trainer.remove_callback(PrinterCallback)
+    for callback in [*(callbacks(trainer) if callable(callbacks) else callbacks), stop]:
+        trainer.add_callback(callback)
     started = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
-        if config.save_steps is None and not existed:
-            shutil.rmtree(directory, ignore_errors=True)
+        stop.release()
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+    seconds = time.perf_counter() - started
     for wrapper in ("forward", "_original_forward"):
         # accelerate leaves its autocast around the model's forward; measurements choose their own precision.
         vars(model).pop(wrapper, None)
-    optimizer = trainer._sink_optimizer()
-    assert optimizer is not None
     model.eval()
+    exposures = trainer.all_exposures()
     return TrainResult(
         steps=trainer.state.global_step,
-        tokens=trainer.exposures.tokens,
-        seconds=time.perf_counter() - started,
-        skipped_steps=optimizer.skipped_steps,
-        exposures=trainer.exposures,
+        tokens=exposures.tokens,
+        slots=trainer.total(trainer.slots),
+        seconds=seconds,
+        waiting_seconds=trainer.waiting_seconds,
+        skipped_steps=trainer.skipped_steps,
+        stopped=stop.stopped,
+        exposures=exposures,
         history=trainer.state.log_history,
+        trainer=trainer,
     )
 
 
-def training_rows(corpus: Corpus, plan: ExposurePlan, config: TrainConfig, governed: np.ndarray) -> ConcatDataset[Any]:
-    """The rows of a run, in order: one pass over the plan, or as many as ``config.steps`` needs, each reordered."""
+def training_rows(text: TrainText, config: TrainConfig) -> ConcatDataset[Any]:
+    """The rows of a run, in order: one pass over the plan, or as many as the steps need, each reordered."""
 
     def one_pass(number: int) -> Any:
         return build_stream(
-            corpus,
-            plan,
+            text.corpus,
+            text.plan,
             seed=config.seed + number,
-            max_length=config.max_length,
-            packed=config.packed,
-            governed=governed,
+            max_length=config.stream.max_length,
+            packed=config.stream.packed,
+            governed=text.governed,
+            window=config.stream.window,
+            placebo_share=text.placebo_share,
         )
 
     passes = [one_pass(0)]
-    full_steps = (config.steps or 1) - 1
+    full_steps = (config.schedule.steps or 1) - 1
     # The last step takes what is left of a pass: filling it up from a further pass would add exposures to the plan.
-    while sum(map(len, passes)) <= full_steps * config.batch_size * config.accumulation:
+    while sum(map(len, passes)) <= full_steps * config.schedule.batch_size:
         passes.append(one_pass(len(passes)))
     return ConcatDataset(passes)
+
+
+def planned_steps(rows: int, config: TrainConfig) -> int:
+    """Optimiser steps of a run over so many rows."""
+    return config.schedule.steps or math.ceil(rows / config.schedule.batch_size)
 
 
 def bf16_pays() -> bool:
@@ -195,40 +202,93 @@ def bf16_pays() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _pad_id(corpus: Corpus) -> int:
+def pad_id(corpus: Corpus) -> int:
     """Any token serves as padding: it is neither predicted nor seen by what comes before it, and gets no sinks."""
     tokenizer = corpus.tokenizer
     return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
 def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArguments:
-    return TrainingArguments(
+    schedule, optimizer, precision = config.schedule, config.optimizer, config.precision
+    every = config.checkpoints.every_steps
+    every = max(1, steps // 10) if every is None else every
+    warmup = min(schedule.warmup_steps, steps)
+    kind, options = {
+        "cosine": ("cosine_with_min_lr", {"min_lr_rate": schedule.min_lr_ratio}),
+        "linear": (
+            "warmup_stable_decay",
+            {
+                "num_stable_steps": 0,
+                "num_decay_steps": steps - warmup,
+                "decay_type": "linear",
+                "min_lr_ratio": schedule.min_lr_ratio,
+            },
+        ),
+        "constant": ("constant_with_warmup", {}),
+    }[schedule.kind]
+    cuda = torch.cuda.is_available()
+    arguments = TrainingArguments(
         output_dir=str(directory),
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
         max_steps=steps,
-        learning_rate=config.learning_rate,
-        warmup_steps=min(config.warmup_steps, steps),
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": config.min_lr_ratio},
-        weight_decay=config.weight_decay,
-        adam_beta2=config.beta2,
-        max_grad_norm=config.max_grad_norm,
-        bf16=bf16_pays() if config.bf16 is None else config.bf16,
+        learning_rate=optimizer.learning_rate,
+        warmup_steps=warmup,
+        lr_scheduler_type=kind,
+        lr_scheduler_kwargs=options,
+        weight_decay=optimizer.weight_decay,
+        adam_beta1=optimizer.beta1,
+        adam_beta2=optimizer.beta2,
+        adam_epsilon=optimizer.eps,
+        max_grad_norm=optimizer.max_grad_norm,
+        bf16=bf16_pays() if precision.bf16 is None else precision.bf16,
+        torch_compile=precision.compile,
+        activation_checkpointing=precision.gradient_checkpointing,
         seed=config.seed % 2**32,
-        logging_steps=10,
-        save_strategy="no" if config.save_steps is None else "steps",
-        save_steps=config.save_steps or steps,
-        save_total_limit=2,
-        report_to=list(config.report_to) or "none",
+        logging_steps=config.logging.every_steps,
+        save_strategy="steps" if every else "no",
+        save_steps=every or steps,
+        save_total_limit=config.checkpoints.keep,
+        report_to=list(config.logging.report_to) or "none",
         disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not cuda,
+        dataloader_num_workers=config.stream.workers,
+        dataloader_pin_memory=cuda,
+        fsdp=config.parallel.strategy == "fsdp2" or None,
+        fsdp_config={"version": 2} if config.parallel.strategy == "fsdp2" else None,
     )
+    if config.parallel.strategy != "auto" and arguments.world_size == 1:
+        # One process has nothing to share; the same file serves a laptop and a cluster.
+        arguments.fsdp_plugin_args = None
+    micro = schedule.micro_batch_size or math.ceil(schedule.batch_size / arguments.world_size)
+    arguments.per_device_train_batch_size = micro
+    return arguments
 
 
-def _checkpoint(directory: Path) -> str:
-    found = get_last_checkpoint(str(directory)) if directory.is_dir() else None
-    if found is None:
+def _settings(text: TrainText, config: TrainConfig) -> dict[str, Any]:
+    # Only what TrainConfig itself has: a run's name or model is not the trainer's business.
+    values = {key: value for key, value in flat_values(config, TrainConfig) if not key.startswith(FREE_TO_CHANGE)}
+    return {"settings": values, "text": text.facts()}
+
+
+def _checkpoint(directory: Path, settings: dict[str, Any], say: Callable[[str], None]) -> Path:
+    found: list[Any] = [None, [], None]
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0:
+        folder, problems = checkpoints.newest(directory)
+        found = [folder, problems, None if folder is None else checkpoints.verify(folder)]
+    if ranks() > 1:
+        dist.broadcast_object_list(found)
+    folder, problems, content = found
+    for problem in problems:
+        say(f"passed over a damaged checkpoint: {problem}")
+    if folder is None:
         raise ConfigError(f"there is no checkpoint to resume from in {directory}; train without resume first")
-    return found
+    for part, what in (("text", "text"), ("settings", "setting")):
+        for key, value in settings[part].items():
+            before = content[part].get(key)
+            if before != value:
+                shown = f" ({before} there, {value} here)" if part == "settings" else ""
+                raise ConfigError(
+                    f"{folder} is of a run with another {what}, {key}{shown}; restore it, or start afresh in another "
+                    "folder"
+                )
+    say(f"going on from {folder.name}")
+    return folder

@@ -1,34 +1,54 @@
-"""transformers' Trainer, with what sinks need and nothing else."""
+"""transformers' Trainer, with what sinks and exact resuming need and nothing else."""
 
+import json
+import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerState, TrainingArguments
 
-from memsinks.checkpoint.run import fill_sinks
+from memsinks.errors import CheckpointError
+from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.files import load_sinks
+from memsinks.sinks.selection import mix
+from memsinks.sinks.sharding import shard_sinks
+from memsinks.training import checkpoints
+from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader
+from memsinks.training.exchange import ranks
 from memsinks.training.exposures import ExposureCounter
-from memsinks.training.optimizer import SinkAdamW, uses_sinks
+from memsinks.training.optimizer import Gradients, SinkAdamW, uses_sinks
+from memsinks.training.state import load_optimizer, load_weights, plain_weights, save_optimizer, whole_weights
+
+PROGRESS = "progress.json"
 
 
 class SinkTrainer(Trainer):
-    """Trainer whose steps leave idle sinks alone.
+    """Trainer whose steps leave idle sinks alone, and which resumes exactly, at any number of ranks.
 
-    Differences to :class:`transformers.Trainer`, each needed for sinks:
+    Differences to :class:`transformers.Trainer`:
 
-    - the optimiser is :class:`SinkAdamW`, which also clips (torch's clipping refuses row-sparse gradients);
-    - rows are taken in the stream's own order, which is already shuffled;
+    - the optimiser is :class:`SinkAdamW`, which also clips (torch's clipping refuses row-sparse gradients) and averages
+      sinks over ranks; DDP and FSDP2 leave them alone, and under FSDP2 they are spread over ranks by rows;
+    - rows are taken in the stream's own order, which is already shuffled, the next ``batch_size`` in each step whatever
+      the number of ranks; none is repeated to come out even, and no batch column is dropped;
     - exposures are counted and stored with every checkpoint;
-    - resuming restores sinks and exposures beside the plain weights;
-    - ranks never repeat samples to come out even (``even_batches`` is off), and no batch column is dropped.
+    - a checkpoint appears whole or not at all, is the same whatever the number of ranks and the strategy, and resuming
+      from it goes on at the next row of the stream, with the same logs.
 
     Args:
+        batch_size: rows in an optimiser step over all ranks; default what ``args`` say. Micro-batches have
+            ``args.per_device_train_batch_size`` rows, and as many are accumulated as the batch takes.
         sink_lr_multiplier: sinks learn this many times as fast as shared weights.
         sink_weight_decay: decay of touched rows.
+        gradients: of the sinks, see :class:`SinkAdamW`.
         args, kwargs: as :class:`transformers.Trainer` takes them.
     """
 
@@ -37,17 +57,115 @@ class SinkTrainer(Trainer):
         model: nn.Module,
         args: TrainingArguments,
         *,
+        batch_size: int | None = None,
         sink_lr_multiplier: float = 1.0,
         sink_weight_decay: float = 0.0,
+        gradients: Gradients | None = None,
         **kwargs: Any,
     ) -> None:
+        micro = args.per_device_train_batch_size
+        self.batch_size = batch_size or micro * args.gradient_accumulation_steps * args.world_size
+        args.gradient_accumulation_steps = math.ceil(self.batch_size / (micro * args.world_size))
         args.remove_unused_columns = False
         args.accelerator_config.even_batches = False
+        # The loader below starts where the checkpoint stopped.
+        args.ignore_data_skip = True
         self.sink_lr_multiplier = sink_lr_multiplier
         self.sink_weight_decay = sink_weight_decay
+        self.gradients = gradients
         self.exposures = ExposureCounter()
+        self.slots = 0
+        """Token slots of this rank's batches, padding included."""
+        self.extra_logs: Callable[[dict[str, float], TrainerState], dict[str, float]] = lambda logs, state: {}
+        """Further figures to log; called on all ranks with every log entry of Trainer's own."""
+        self.facts: dict[str, Any] = {}
+        """What else ``checkpoint.json`` should say."""
+        self.companions: dict[str, str] = {}
+        """Text files to write into every checkpoint, by name."""
         self.optimizer: Any
+        self._loader: WaitingLoader | None = None
+        self._batches: RankBatches | None = None
+        self._staging: Path | None = None
         super().__init__(model, args, **kwargs)
+        self._keep_sinks_from_wrappers()
+
+    def _keep_sinks_from_wrappers(self) -> None:
+        layers = list(sinks_of(self.model))
+        if ranks() == 1 or not layers:
+            return
+        own = {id(p) for layer in layers for p in layer.parameters()}
+        if self.is_fsdp_enabled:
+            for layer in layers:
+                # FSDP2 moves what it manages, and only that.
+                layer.to(self.args.device)
+            shard_sinks(layers)
+            self.accelerator.state.fsdp_plugin.ignored_modules = layers
+            if self.args.bf16:
+                # Gradients are added up over ranks in full precision, as those of sinks are.
+                self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                    param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+                )
+        else:
+            names = [name for name, p in self.model.named_parameters() if id(p) in own]
+            nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, names)
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """This rank's micro-batches in the stream's order."""
+        self._batches = RankBatches(
+            len(self.train_dataset),
+            batch_size=self.batch_size,
+            micro_batch_size=self.args.per_device_train_batch_size,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+        )
+        workers = self.args.dataloader_num_workers
+        self._loader = WaitingLoader(
+            self.train_dataset,
+            batch_sampler=self._batches,
+            collate_fn=PaddingCollator(self.data_collator, self.train_dataset),
+            num_workers=workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            # A loader without one draws its seed from the global generator, once more in a resumed run.
+            generator=torch.Generator(),
+        )
+        return self._loader
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Time that training waited for the loader."""
+        return 0.0 if self._loader is None else self._loader.waiting_seconds
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        epochs_and_skipped = super()._init_training_state(*args, **kwargs)
+        assert self._batches is not None
+        done = self.state.global_step >= self.state.max_steps
+        self._batches.start = self._batches.steps if done else self.state.global_step % self._batches.steps
+        return epochs_and_skipped
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As Trainer's, with :attr:`extra_logs`; the epoch is that of a run without a break."""
+        self._set_epoch()
+        super().log(logs | self.extra_logs(logs, self.state), *args, **kwargs)
+
+    def _set_epoch(self) -> None:
+        if self._batches is not None:
+            self.state.epoch = self.state.global_step / self._batches.steps
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch; its ``exposed_ids`` are counted and kept from the model."""
+        exposed = inputs.pop("exposed_ids", None)
+        tokens = int((inputs["labels"] != -100).sum()) if exposed is not None and "labels" in inputs else 0
+        slots = inputs["input_ids"].numel() if "input_ids" in inputs else 0
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if exposed is not None:
+            self.exposures.update(exposed, tokens)
+        self.slots += slots
+        return loss
+
+    # Optimiser
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """A :class:`SinkAdamW` from the training arguments, unless the caller passed an optimiser."""
@@ -61,21 +179,19 @@ class SinkTrainer(Trainer):
                 sink_lr_multiplier=self.sink_lr_multiplier,
                 sink_weight_decay=self.sink_weight_decay,
                 max_grad_norm=self.args.max_grad_norm or None,
+                gradients=self.gradients,
             )
         return self.optimizer
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """One micro-batch; its ``exposed_ids`` are counted and kept from the model."""
-        exposed = inputs.pop("exposed_ids", None)
-        tokens = int((inputs["labels"] != -100).sum()) if exposed is not None and "labels" in inputs else 0
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        if exposed is not None:
-            self.exposures.update(exposed, tokens)
-        return loss
 
     def _sink_optimizer(self) -> SinkAdamW | None:
         optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return optimizer if isinstance(optimizer, SinkAdamW) else None
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out because the gradient norm was not finite."""
+        optimizer = self._sink_optimizer()
+        return 0 if optimizer is None else optimizer.skipped_steps
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         # The optimiser clips in its step; this only reports.
@@ -88,30 +204,153 @@ class SinkTrainer(Trainer):
             return super()._get_grad_norm(model, grad_norm)
         return float(optimizer.grad_norm() if grad_norm is None else grad_norm)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
-        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+    # Saving
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the whole model, its sinks beside it, and the exposures; all ranks take part."""
+        output_dir = output_dir or self.args.output_dir
+        weights = whole_weights(self.bare_model(), keep=self.args.should_save)
+        exposures = self.all_exposures()
         if self.args.should_save:
-            self.exposures.save(Path(output_dir or self.args.output_dir))
+            self._save(output_dir, weights)
+            exposures.save(Path(output_dir))
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def all_exposures(self) -> ExposureCounter:
+        """Exposures over all ranks; all ranks take part."""
+        return self.exposures if ranks() == 1 else self.exposures.summed()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._set_epoch()
+        directory = Path(super()._get_output_dir(trial))
+        staging = directory / checkpoints.STAGING
+        self._first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
+        self._staging = staging
+        try:
+            super()._save_checkpoint(model, trial)
+            self._first_rank(lambda: self._publish(staging, directory))
+        except OSError as error:
+            if self.args.should_save:
+                shutil.rmtree(staging, ignore_errors=True)
+            raise CheckpointError(
+                f"cannot write a checkpoint to {directory} ({error.strerror or error}); earlier ones are untouched: "
+                "make room, then run the same command again to go on from the newest"
+            ) from error
+        finally:
+            self._staging = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or super()._get_output_dir(trial))
+
+    def _publish(self, staging: Path, directory: Path) -> None:
+        written = staging / f"{checkpoints.PREFIX}{self.state.global_step}"
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best).parent == staging:
+            self.state.best_model_checkpoint = best = str(directory / Path(best).name)
+            self.state.save_to_json(str(written / "trainer_state.json"))
+        for name, text in self.companions.items():
+            (written / name).write_text(text)
+        facts = {"step": self.state.global_step, "world_size": self.args.world_size, **self.facts}
+        checkpoints.seal(written, facts)
+        checkpoints.publish(written, directory / written.name)
+        checkpoints.rotate(directory, self.args.save_total_limit or 10**9, None if best is None else Path(best))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        optimizer = self._sink_optimizer()
+        if optimizer is None:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        folder, write = Path(output_dir), self.args.should_save
+        save_optimizer(self.bare_model(), optimizer, self.lr_scheduler, folder, write=write)
+        progress = {
+            # The loss since the last log entry, so that the next one is what it would have been.
+            "loss": self._nested_mean(self._tr_loss),
+            "total_loss": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+            "slots": self.total(self.slots),
+        }
+        if write:
+            (folder / PROGRESS).write_text(json.dumps(progress))
+
+    # Resuming
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        target = self.model if model is None else model
-        directory = Path(resume_from_checkpoint)
+        target, directory = self.bare_model(), Path(resume_from_checkpoint)
+        weights = plain_weights(directory)
         if uses_sinks(target):
             tensors, _ = load_sinks(directory)
-            fill_sinks(target, tensors, directory)
-        self.exposures.load(directory)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+            names = {module: name for name, module in target.named_modules()}
+            for layer in sinks_of(target):
+                prefix = f"layers.{layer.layer_index}."
+                own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                weights |= {f"{names[layer]}.{key}": value for key, value in own.items()}
+            target.sink_allocation = AllocationTable.from_tensors(tensors, target.sink_config)
+        load_weights(target, weights)
+        self.exposures = ExposureCounter()
+        total = ExposureCounter()
+        total.load(directory)
+        if self.args.process_index == 0:
+            self.exposures = total
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        optimizer = self._sink_optimizer()
+        if optimizer is None or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            load_optimizer(self.bare_model(), optimizer, self.lr_scheduler, Path(checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        # Called after Trainer has set its counters to zero, and before the first step.
+        if checkpoint is None:
+            return
+        if checkpoints.world_size(Path(checkpoint)) != self.args.world_size:
+            # Random numbers of other ranks: none fit, but those of the start must not come again.
+            torch.manual_seed(mix(mix(self.args.seed + mix(self.state.global_step)) + self.args.process_index) >> 1)
+        if not (file := Path(checkpoint) / PROGRESS).is_file():
+            return
+        progress = json.loads(file.read_text())
+        self._tr_loss += progress["loss"]
+        self._total_loss_scalar = progress["total_loss"]
+        self._globalstep_last_logged = progress["last_logged"]
+        self.slots = progress["slots"] if self.args.process_index == 0 else 0
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()
-        if uses_sinks(self.model):
-            directory = Path(self.state.best_model_checkpoint)
-            fill_sinks(self.model, load_sinks(directory)[0], directory)
+        exposures = self.exposures
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        self.exposures = exposures
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        own = {f"{name}." for name, module in self.model.named_modules() if module in set(sinks_of(self.model))}
-        load_result.missing_keys[:] = [k for k in load_result.missing_keys if not k.startswith(tuple(own))]
-        super()._issue_warnings_after_load(load_result)
+    # Ranks
+
+    def bare_model(self) -> Any:
+        """The model without what accelerate put around it."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _first_rank(self, action: Any) -> None:
+        """Run on the first rank while the others wait; its failure is everyone's."""
+        failure: list[Exception | None] = [None]
+        if self.args.should_save:
+            try:
+                action()
+            except OSError as error:
+                failure[0] = error
+        if ranks() > 1:
+            dist.broadcast_object_list(failure)
+        if failure[0] is not None:
+            raise failure[0]
+
+    def total(self, value: int) -> int:
+        """The sum of a number over ranks; all ranks take part."""
+        if ranks() == 1:
+            return value
+        total = torch.tensor(value, device=self.args.device)
+        dist.all_reduce(total)
+        return int(total)
+
+    def _nested_mean(self, value: Tensor) -> float:
+        if ranks() == 1:
+            return float(value)
+        total = value.clone()
+        dist.all_reduce(total)
+        return float(total / ranks())

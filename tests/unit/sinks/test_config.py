@@ -36,6 +36,19 @@ from memsinks.sinks.config import SinkConfig, mlp_width
         ({"pool": 12, "active": 6, "seed": True}, "seed must be"),
         ({"pool": 12, "active": 6, "init": "zeros"}, "init must be one of auto, noop, random"),
         ({"pool": 12, "active": 6, "kernel": "fast"}, "kernel must be one of gathered, dense"),
+        ({"pool": 12, "active": 4, "allocation": "own"}, "allocation must be one of hashed, disjoint, hybrid"),
+        ({"pool": 12, "active": 4, "owned": 4}, "owned=4 rows need owners; choose allocation='hybrid'"),
+        ({"pool": 12, "active": 4, "owned": 0.5}, "owned=0.5 rows need owners"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid"}, "needs owned"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": 1.0}, "needs owned, a part of the pool"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": -4}, "owned must be"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": math.nan}, "owned must be"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": True}, "owned must be"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": "4"}, "owned must be"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": 6}, "6 owned rows are not a multiple of active=4"),
+        ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": 12}, "less than active=4 to share"),
+        ({"pool": 14, "active": 4, "allocation": "disjoint"}, "14 owned rows are not a multiple of active=4"),
+        ({"pool": 12, "active": 4, "allocation": "disjoint", "owned": 8}, "the whole pool is owned"),
     ],
 )
 def test_refused(options, message):
@@ -71,6 +84,33 @@ def test_fractions_become_counts(options, width, pool, active):
     assert isinstance(resolved.active, int)
     assert resolved.seed == 5
     assert resolved.resolve(7) == resolved
+
+
+@pytest.mark.parametrize(
+    ("options", "pool", "active", "owned"),
+    [
+        ({"pool": 12, "active": 4}, 12, 4, 0),
+        ({"pool": 12, "active": 4, "allocation": "disjoint"}, 12, 4, 12),
+        ({"pool": 12, "active": 4, "allocation": "disjoint", "owned": 1.0}, 12, 4, 12),
+        ({"pool": 0.5, "active": 4, "allocation": "disjoint"}, 48, 4, 48),
+        ({"pool": 0.5, "active": 7, "allocation": "disjoint"}, 49, 7, 49),
+        ({"pool": 0.5, "active": 0.1, "allocation": "disjoint"}, 50, 5, 50),
+        ({"pool": 100, "active": 4, "allocation": "hybrid", "owned": 40}, 100, 4, 40),
+        ({"pool": 100, "active": 4, "allocation": "hybrid", "owned": 0.25}, 100, 4, 24),
+        ({"pool": 1.0, "active": 0.08, "allocation": "hybrid", "owned": 0.01, "block": 4}, 100, 8, 8),
+    ],
+)
+def test_owned_rows_become_a_count(options, pool, active, owned):
+    resolved = SinkConfig(**options).resolve(100)
+    assert (resolved.pool, resolved.active, resolved.owned) == (pool, active, owned)
+    assert resolved.resolve(7) == resolved
+
+
+def test_owned_fractions_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match="50 owned rows are not a multiple of active=15"):
+        SinkConfig(pool=0.5, active=0.3, allocation="disjoint").resolve(100)
+    with pytest.raises(ConfigError, match="less than active=4 to share"):
+        SinkConfig(pool=12, active=4, allocation="hybrid", owned=0.99).resolve(100)
 
 
 def test_a_fraction_that_gives_too_small_a_pool_is_refused():

@@ -1,0 +1,59 @@
+"""``memsinks plot``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from memsinks.errors import InputError
+from memsinks.report.figures import write_figures
+from memsinks.runs.metrics import METRICS, read_metrics
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw what runs logged: losses, speed, learning rate, exposures."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or their metrics.jsonl; several are compared."""
+    output: Path | None = None
+    """Folder for the figures; default figures beside the metrics.jsonl of a single run."""
+    file_format: Annotated[Literal["png", "svg"], tyro.conf.arg(name="format")] = "png"
+    """Of the figures."""
+
+    def run(self) -> None:
+        """Run the command."""
+        if not self.runs:
+            raise InputError("no run to plot; give the folder of a run, or its metrics.jsonl")
+        files = [metrics_file(path) for path in self.runs]
+        if self.output is None and len(files) > 1:
+            raise InputError("several runs are compared in figures of their own; say where they go with --output")
+        output = files[0].parent / "figures" if self.output is None else self.output
+        runs = {name: read_metrics(file) for name, file in zip(_names(files), files, strict=True)}
+        written = write_figures(runs, output, self.file_format)
+        Console(soft_wrap=True, highlight=False).print(f"{output}: {', '.join(file.name for file in written)}")
+
+
+def metrics_file(path: Path) -> Path:
+    """The metrics.jsonl that ``path`` is, holds, or has in the folder ``<path>-run`` beside it.
+
+    Raises:
+        InputError: there is none.
+    """
+    whole = path.absolute()
+    tried = [whole, whole / METRICS, whole.with_name(whole.name + "-run") / METRICS]
+    found = next((file for file in tried if file.is_file()), None)
+    if found is None:
+        raise InputError(f"{path} is no run: neither it nor {path}-run has a {METRICS}; give the folder of a run")
+    return found
+
+
+def _names(files: list[Path]) -> list[str]:
+    short = [file.parent.name.removesuffix("-run") if file.name == METRICS else file.stem for file in files]
+    if len(set(short)) == len(short):
+        return short
+    if len(set(files)) < len(files):
+        raise InputError("the same run is given twice; give each once")
+    return [str(file) for file in files]

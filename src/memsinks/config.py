@@ -1,0 +1,160 @@
+"""Typed configurations in TOML: read with errors that name the key, write with a comment on every key, hash.
+
+A configuration is a tree of frozen dataclasses that derive from :class:`Section`. The comments come from the
+``Attributes:`` part of their docstrings, so that a key is described once, for Python, the command line and the file.
+"""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import docstring_parser
+import tomlkit
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from memsinks.errors import ConfigError
+
+
+class Section:
+    """Base of configuration dataclasses: no unknown keys, and no value of another type."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+
+C = TypeVar("C", bound=Section)
+
+
+def read_config(cls: type[C], file: Path) -> C:
+    """Read a TOML file into a configuration; keys that are left out keep their defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown, misplaced, of another type, or out of range.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from error
+    try:
+        return parse_config(cls, content)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def parse_config(cls: type[C], content: Mapping[str, Any]) -> C:
+    """A configuration from nested mappings of TOML values.
+
+    Raises:
+        ConfigError: see :func:`read_config`; all mistakes are listed.
+    """
+    try:
+        # By way of JSON, whose strict rules take a list for a tuple and a string for a path, and nothing else.
+        return TypeAdapter(cls).validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        problems = [_explain(cls, problem) for problem in error.errors(include_url=False)]
+        raise ConfigError("; ".join(dict.fromkeys(problems))) from error
+
+
+def config_toml(config: Section) -> str:
+    """The configuration as a TOML file with every key; one that is not set stands there as a comment."""
+    document = tomlkit.document()
+    _write(document, config)
+    return tomlkit.dumps(document)
+
+
+def config_hash(config: Section) -> str:
+    """SHA-256, as hexadecimal digits, of the configuration's values (not of comments or layout)."""
+    # asdict takes dataclass instances, which every subclass of Section is.
+    canonical = json.dumps(asdict(config), sort_keys=True, default=str)  # type: ignore[call-overload]
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def differences(old: Section, new: Section) -> list[str]:
+    """The keys, as ``section.key``, in which two configurations of one type differ."""
+    left, right = dict(flat_values(old)), dict(flat_values(new))
+    return [key for key, value in left.items() if value != right[key]]
+
+
+def flat_values(config: Any, cls: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key, as ``section.key``, and its value; with ``cls``, a base class, only those that it has."""
+    for field in fields(cls or config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from flat_values(value, None, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def _comments(cls: Any) -> dict[str, str]:
+    documented: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        documented |= {p.arg_name: p.description or "" for p in docstring_parser.parse(base.__doc__ or "").params}
+    # One entry may describe several keys: "beta1, beta2: ...".
+    return {
+        name.strip(): " ".join(text.split()).replace("``", "")
+        for names, text in documented.items()
+        for name in names.split(",")
+    }
+
+
+def _write(table: Any, config: Any) -> None:
+    comments = _comments(type(config))
+    plain = [f.name for f in fields(config) if not is_dataclass(getattr(config, f.name))]
+    for name in plain:
+        value = getattr(config, name)
+        for line in _wrapped(comments.get(name, "")):
+            table.add(tomlkit.comment(line))
+        if value is None:
+            table.add(tomlkit.comment(f"{name} ="))
+        else:
+            table.add(name, str(value) if isinstance(value, Path) else value)
+    for field in fields(config):
+        if field.name not in plain:
+            section = tomlkit.table()
+            _write(section, getattr(config, field.name))
+            table.add(tomlkit.nl())
+            table.add(field.name, section)
+
+
+def _wrapped(text: str, width: int = 110) -> Iterator[str]:
+    line = ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            yield line
+            line = ""
+        line = f"{line} {word}".strip()
+    if line:
+        yield line
+
+
+def _keys(cls: Any, prefix: str = "") -> Iterator[str]:
+    for field in fields(cls):
+        # Sections are named by their class, never by a string or a union.
+        if is_dataclass(field.type):
+            yield from _keys(field.type, f"{prefix}{field.name}.")
+        yield prefix + field.name
+
+
+def _explain(cls: type, problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    known = list(_keys(cls))
+    if problem["type"] == "unexpected_keyword_argument":
+        key = ".".join(path)
+        elsewhere = [k for k in known if k.rpartition(".")[2] == path[-1]]
+        siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+        close = (
+            elsewhere
+            or difflib.get_close_matches(key, siblings, n=1)
+            or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        )
+        return f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; keys are {', '.join(known)}")
+    # A union adds the names of its alternatives to the location.
+    key = next(".".join(path[:end]) for end in range(len(path), -1, -1) if ".".join(path[:end]) in known or end == 0)
+    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
+    return f"{key} {message}, not {problem['input']!r}"

@@ -1,0 +1,252 @@
+"""One run of ``memsinks train``: from its configuration to a model on disk, again and again until it is done."""
+
+import json
+import os
+import platform
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback
+
+from memsinks.audit import TokenizedDocument
+from memsinks.checkpoint.run import staged
+from memsinks.config import config_hash, config_toml
+from memsinks.errors import InputError
+from memsinks.runs.build import Blueprint, build_model, plan_run
+from memsinks.runs.evaluation import Evaluation
+from memsinks.runs.gauge import Gauge, RankMeter, training_flops_per_token
+from memsinks.runs.live import LiveView, RunLog
+from memsinks.runs.metrics import METRICS, MetricsWriter
+from memsinks.runs.peak import peak_flops
+from memsinks.sinks.isolation import check_isolation
+from memsinks.training import checkpoints
+from memsinks.training.config import RunConfig
+from memsinks.training.exchange import ranks
+from memsinks.training.exposures import EXPOSURES
+from memsinks.training.optimizer import uses_sinks
+from memsinks.training.run import TrainResult, TrainText, bf16_pays, planned_steps, train, training_rows
+from memsinks.training.state import whole_weights
+from memsinks.training.trainer import SinkTrainer
+
+CONFIG, RECORD = "run.toml", "run.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended.
+
+    Attributes:
+        result: what training did.
+        output: where the model is, unless it was stopped.
+        summary: lines to show.
+    """
+
+    result: TrainResult
+    output: Path
+    summary: list[str]
+
+
+def working_directory(config: RunConfig) -> Path:
+    """Where a run keeps checkpoints, metrics and log."""
+    return config.output.with_name(f"{config.output.name}-run")
+
+
+def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
+    """Train, or go on from the newest checkpoint of the same run; all ranks call it.
+
+    Args:
+        config: of the run.
+        fresh: forget an earlier start instead of going on from it.
+
+    Raises:
+        InputError: the output exists, or a file cannot be used.
+        ConfigError: settings do not fit, or an earlier start had others.
+    """
+    first = int(os.environ.get("RANK", 0)) == 0
+    if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
+        raise InputError(f"{config.output} exists and is not empty; choose another output or move it away")
+    blueprint = plan_run(config)
+    directory = working_directory(config)
+    if fresh and first:
+        shutil.rmtree(directory, ignore_errors=True)
+    model = build_model(blueprint)
+    resume = bool(checkpoints.checkpoints(directory)) and not fresh
+    if first:
+        check_space(config, model)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / CONFIG).write_text(config_toml(config))
+    notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
+    facts = {"config_sha256": config_hash(config)}
+    with ExitStack() as stack:
+        view = stack.enter_context(LiveView(config.output.name, notes=notes)) if config.logging.live else None
+        log = RunLog(directory / "run.log", config.output.name, notes=notes)
+
+        def say(message: str) -> None:
+            if first:
+                log.say(message)
+                if view is not None:
+                    view.note(message)
+
+        result = train(
+            model,
+            blueprint.text,
+            config,
+            directory,
+            resume=resume,
+            callbacks=lambda trainer: _callbacks(blueprint, model, trainer, directory, log, view),
+            say=say,
+            facts=facts,
+            companions={CONFIG: config_toml(config)},
+        )
+        record = _record(blueprint, result, facts)
+        if not result.stopped:
+            _save(config, blueprint, result, record, directory)
+    if ranks() > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+    return Finished(result, config.output, _summary(config, result, record))
+
+
+def check_space(config: RunConfig, model: Any) -> None:
+    """Refuse before training what would fail after it.
+
+    Raises:
+        InputError: the disk has too little room for the checkpoints that are kept, and the model.
+    """
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # A checkpoint has two moments beside the weights; one more is there while the oldest is about to go.
+    needed = weights + 3 * weights * (config.checkpoints.keep + 1)
+    folder = config.output.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{config.output}: {config.checkpoints.keep} checkpoints and the model take about {needed / 1e6:,.0f} MB, "
+            f"and {free / 1e6:,.0f} MB are free; make room, choose another disk or lower checkpoints.keep"
+        )
+
+
+def _callbacks(
+    blueprint: Blueprint, model: Any, trainer: SinkTrainer, directory: Path, log: RunLog, view: LiveView | None
+) -> list[TrainerCallback]:
+    config, text = blueprint.config, blueprint.text
+    steps = planned_steps(len(training_rows(text, config)), config)
+    device = trainer.args.device
+    peak = peak_flops(device, torch.bfloat16 if trainer.args.bf16 else torch.float32)
+    gauge = Gauge(
+        RankMeter(trainer),
+        flops_per_token=training_flops_per_token(model, config.stream.max_length),
+        peak_flops=None if peak is None else peak * ranks(),
+        histogram_every=max(1, steps // 20),
+    )
+    trainer.extra_logs = gauge.extra_logs
+    every = config.logging.evaluate_every
+    every = max(1, steps // 20) if every is None else every
+    callbacks: list[TrainerCallback] = [gauge]
+    if config.stream.packed:
+        callbacks.append(_Isolation())
+    callbacks.append(MetricsWriter(directory / METRICS, gauge))
+    callbacks += [log] if view is None else [log, view]
+    if every:
+        callbacks.append(
+            Evaluation(
+                model,
+                _documents(text, config.logging.evaluate_documents),
+                ("own", "off") if uses_sinks(model) else (None,),
+                every=every,
+                max_length=config.stream.max_length,
+                log=trainer.log,
+                gauge=gauge,
+            )
+        )
+    return callbacks
+
+
+class _Isolation(TrainerCallback):
+    """Shows, on the model as it will train, that packed documents do not see each other."""
+
+    def on_train_begin(self, *args: Any, model: Any = None, **kwargs: Any) -> None:
+        check_isolation(model)
+
+
+def _documents(text: TrainText, most: int) -> dict[str, list[TokenizedDocument]]:
+    corpus = text.corpus
+    kinds = {"repeated": text.plan.counts >= 2, "validation": corpus.is_validation}
+    return {
+        name: [
+            TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i]))
+            for i in np.flatnonzero(chosen)[:most].tolist()
+        ]
+        for name, chosen in kinds.items()
+    }
+
+
+def _governed_note(text: TrainText) -> str:
+    planned = text.plan.counts > 0
+    governed = int((planned & text.governed).sum())
+    return f"{text.plan.total:,} exposures of {int(planned.sum()):,} documents, {governed:,} of them governed"
+
+
+def _record(blueprint: Blueprint, result: TrainResult, facts: dict[str, Any]) -> dict[str, Any]:
+    text = blueprint.text
+    return {
+        "format": "memsinks-run",
+        "format_version": 2,
+        **facts,
+        "text": text.facts(),
+        "governed_documents": int(text.governed.sum()),
+        "planned_exposures": text.plan.total,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "padding_share": round(1 - result.tokens / result.slots, 4) if result.slots else None,
+        "waiting_share": round(result.waiting_seconds / result.seconds, 4),
+        "seconds": round(result.seconds, 1),
+        "skipped_steps": result.skipped_steps,
+        "world_size": result.trainer.args.world_size,
+        "attention": {"name": blueprint.attention.name, "reason": blueprint.attention.reason},
+        "bf16": bf16_pays() if blueprint.config.precision.bf16 is None else blueprint.config.precision.bf16,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("memsinks", "torch", "transformers", "accelerate")},
+        },
+    }
+
+
+def _save(
+    config: RunConfig, blueprint: Blueprint, result: TrainResult, record: dict[str, Any], directory: Path
+) -> None:
+    """The model and what it came from; the first rank writes, all take part."""
+    trainer = result.trainer
+    weights = whole_weights(trainer.bare_model(), keep=trainer.args.should_save)
+    if not trainer.args.should_save:
+        return
+    with staged(config.output) as staging:
+        trainer.bare_model().save_pretrained(staging, state_dict=weights)
+        blueprint.text.corpus.tokenizer.save_pretrained(staging)
+        result.exposures.save(staging)
+        shutil.copyfile(directory / METRICS, staging / METRICS)
+        (staging / CONFIG).write_text(config_toml(config))
+        (staging / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _summary(config: RunConfig, result: TrainResult, record: dict[str, Any]) -> list[str]:
+    directory = working_directory(config)
+    if result.stopped:
+        return [
+            f"stopped after step {result.steps}; its checkpoint is in {directory}. The same command goes on from there."
+        ]
+    return [
+        f"{result.steps} steps over {result.tokens:,} tokens in {result.seconds:.0f} s; "
+        f"{record['padding_share']:.1%} of token slots were padding, {record['waiting_share']:.1%} of the time was "
+        "spent waiting for data",
+        f"{config.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, {METRICS}, {RECORD}, {CONFIG}",
+        f"{directory}: run.log and checkpoints; remove it when you no longer want to resume",
+    ]

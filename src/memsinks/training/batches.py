@@ -1,0 +1,94 @@
+"""Which rows each rank reads in each micro-batch: a function of the step alone, so nothing has to be saved to resume.
+
+An optimiser step takes the next ``batch_size`` rows of the stream whatever the number of ranks. They are dealt out in
+micro-batches, first to all ranks, then to all ranks again. No row is repeated to come out even: a rank may get a short
+micro-batch, or none, for which it computes a batch of padding so that ranks keep in step.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from memsinks.stream.rows import IGNORED
+
+
+class RankBatches(Sampler[list[int]]):
+    """Row indices of one rank's micro-batches over a pass through ``rows`` rows.
+
+    Attributes:
+        accumulation: micro-batches of a rank in each step.
+        steps: optimiser steps in a pass.
+        start: step to begin with; it applies to the next iteration only.
+
+    Args:
+        rows: rows in the stream.
+        batch_size: rows in an optimiser step, over all ranks.
+        micro_batch_size: most rows of a rank at a time.
+        rank, world: this rank, and how many there are.
+    """
+
+    def __init__(self, rows: int, *, batch_size: int, micro_batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.rows, self.batch_size, self.micro_batch_size = rows, batch_size, micro_batch_size
+        self.rank, self.world = rank, world
+        self.accumulation = math.ceil(batch_size / (micro_batch_size * world))
+        self.steps = math.ceil(rows / batch_size)
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0
+        for step in range(start, self.steps):
+            end = min((step + 1) * self.batch_size, self.rows)
+            for micro in range(self.accumulation):
+                first = step * self.batch_size + (micro * self.world + self.rank) * self.micro_batch_size
+                yield list(range(min(first, end), min(first + self.micro_batch_size, end)))
+
+
+class PaddingCollator:
+    """Collates as ``collator`` does; no rows become a batch of one row in which nothing is predicted or counted."""
+
+    def __init__(self, collator: Callable[[list[Any]], dict[str, Any]], dataset: Dataset) -> None:
+        self._collator = collator
+        self._dataset = dataset
+
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
+        """A batch of ``rows``."""
+        if rows:
+            return self._collator(rows)
+        batch = self._collator([self._dataset[0]])
+        batch["labels"] = torch.full_like(batch.get("labels", batch["input_ids"]), IGNORED)
+        if "sequence_ids" in batch:
+            batch["sink_mask"] = torch.zeros_like(batch["sequence_ids"], dtype=torch.bool)
+        batch.pop("sink_frozen", None)
+        if "exposed_ids" in batch:
+            batch["exposed_ids"] = batch["exposed_ids"][:0]
+        return batch
+
+
+class WaitingLoader(DataLoader):
+    """A loader that knows how long training has waited for it.
+
+    Attributes:
+        waiting_seconds: time between a batch being asked for and its being there, over all batches.
+    """
+
+    waiting_seconds = 0.0
+
+    def __iter__(self) -> Any:
+        """Batches, timed."""
+        batches = super().__iter__()
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waiting_seconds += time.perf_counter() - asked
+            yield batch
