@@ -51,14 +51,13 @@ def parse_config(cls: type[C], content: Mapping[str, Any]) -> C:
     """A configuration from nested mappings of TOML values.
 
     Raises:
-        ConfigError: see :func:`read_config`; all mistakes are listed.
+        ConfigError: see :func:`read_config`; all unknown keys and wrong types are listed.
     """
     try:
         # By way of JSON, whose strict rules take a list for a tuple and a string for a path, and nothing else.
-        return TypeAdapter(cls).validate_json(json.dumps(content, default=str))
+        return TypeAdapter(cls).validate_json(json.dumps(content, default=_json))
     except ValidationError as error:
-        problems = [_explain(cls, problem) for problem in error.errors(include_url=False)]
-        raise ConfigError("; ".join(dict.fromkeys(problems))) from error
+        raise ConfigError("; ".join(_problems(cls, error))) from error
 
 
 def config_toml(config: Section) -> str:
@@ -71,14 +70,15 @@ def config_toml(config: Section) -> str:
 def config_hash(config: Section) -> str:
     """SHA-256, as hexadecimal digits, of the configuration's values (not of comments or layout)."""
     # asdict takes dataclass instances, which every subclass of Section is.
-    canonical = json.dumps(asdict(config), sort_keys=True, default=str)  # type: ignore[call-overload]
+    canonical = json.dumps(asdict(_normal(config)), sort_keys=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def differences(old: Section, new: Section) -> list[str]:
     """The keys, as ``section.key``, in which two configurations of one type differ."""
-    left, right = dict(flat_values(old)), dict(flat_values(new))
-    return [key for key, value in left.items() if value != right[key]]
+    left, right = dict(flat_values(_normal(old))), dict(flat_values(_normal(new)))
+    # A pool of 1 is one sink, and of 1.0 as many as the MLP is wide.
+    return [key for key, value in left.items() if (type(value), value) != (type(right[key]), right[key])]
 
 
 def flat_values(config: Any, cls: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -89,6 +89,16 @@ def flat_values(config: Any, cls: Any = None, prefix: str = "") -> Iterator[tupl
             yield from flat_values(value, None, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value
+
+
+def _normal(config: Any) -> Any:
+    """The configuration as it would be read: 1 is 1.0 where only fractions are taken."""
+    return parse_config(type(config), asdict(config))
+
+
+def _json(value: Any) -> Any:
+    """What JSON has no type for: paths, and TOML's dates, which no key takes."""
+    return str(value) if isinstance(value, Path) else {type(value).__name__: str(value)}
 
 
 def _comments(cls: Any) -> dict[str, str]:
@@ -141,20 +151,45 @@ def _keys(cls: Any, prefix: str = "") -> Iterator[str]:
         yield prefix + field.name
 
 
-def _explain(cls: type, problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
+_EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dataclass_type": "a section",
+}
+"""In TOML's words, by pydantic's name of the error."""
+
+
+def _problems(cls: type, error: ValidationError) -> Iterator[str]:
     known = list(_keys(cls))
-    if problem["type"] == "unexpected_keyword_argument":
-        key = ".".join(path)
-        elsewhere = [k for k in known if k.rpartition(".")[2] == path[-1]]
-        siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
-        close = (
-            elsewhere
-            or difflib.get_close_matches(key, siblings, n=1)
-            or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        )
-        return f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; keys are {', '.join(known)}")
-    # A union adds the names of its alternatives to the location.
-    key = next(".".join(path[:end]) for end in range(len(path), -1, -1) if ".".join(path[:end]) in known or end == 0)
-    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
-    return f"{key} {message}, not {problem['input']!r}"
+    # The alternatives of a union are reported one by one.
+    expected: dict[tuple[str, str], list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path = problem["loc"]
+        if problem["type"] == "unexpected_keyword_argument":
+            yield _unknown(".".join(map(str, path)), str(path[-1]), known)
+            continue
+        # A union adds the names of its alternatives to the location, and a list the number of the entry.
+        ends = range(len(path), 0, -1)
+        end = next((end for end in ends if ".".join(map(str, path[:end])) in known), 0)
+        entry = "".join(f"[{part}]" for part in path[end:] if isinstance(part, int))
+        kind = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Input should be "))
+        expected.setdefault((".".join(map(str, path[:end])) + entry, repr(problem["input"])), []).append(kind)
+    for (key, given), kinds in expected.items():
+        yield f"{key} must be {' or '.join(kinds)}, not {given}"
+
+
+def _unknown(key: str, name: str, known: list[str]) -> str:
+    section = key.removesuffix(name)
+    siblings = {k.removeprefix(section): k for k in known if k.rpartition(".")[0] == section[:-1]}
+    names = {k.rpartition(".")[2]: k for k in known}
+    close = [k for k in known if k.rpartition(".")[2] == name]
+    for candidates in (siblings, names):
+        close = close or [candidates[match] for match in difflib.get_close_matches(name, candidates, n=1)]
+    if close:
+        return f"unknown key {key!r}; did you mean {' or '.join(map(repr, close))}?"
+    return (
+        f"unknown key {key!r}; {f'keys of {section[:-1]}' if section else 'top-level keys'} are {', '.join(siblings)}"
+    )

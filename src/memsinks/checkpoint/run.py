@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from memsinks.errors import CheckpointError, ConfigError, InputError
 from memsinks.sinks.allocation import PREFIX, AllocationTable
-from memsinks.sinks.attach import SinkModel, attach, sinks_of
+from memsinks.sinks.attach import SinkModel, attach, refuse_adapters, sinks_of
 from memsinks.sinks.files import load_sinks
 from memsinks.sinks.modes import host_of
 
@@ -36,6 +36,7 @@ def save(model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBas
     """
     if not isinstance(model, SinkModel):
         raise ConfigError("this model has no sinks to save; use its own save_pretrained")
+    refuse_adapters(model)
     with staged(Path(directory)) as staging:
         model.save_pretrained(staging)
         if tokenizer is not None:

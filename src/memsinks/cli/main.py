@@ -45,7 +45,7 @@ def _commands(arguments: Sequence[str]) -> Any:
     # A run file gives the options of `train` their defaults, so it is read before they are parsed.
     train = Annotated[Train, tyro.conf.subcommand("train", default=train_defaults(arguments))]
     # Options of `train` are named as the keys of its file, section first; those of the others have no sections.
-    others = {"prepare": Prepare, "evaluate": Evaluate, "export": Export, "quickstart": Quickstart}
+    others = {"prepare": Prepare, "evaluate": Evaluate, "export": Export, "plot": Plot, "quickstart": Quickstart}
     flat = [
         Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
     ]

@@ -31,7 +31,7 @@ class Plot:
         if self.output is None and len(files) > 1:
             raise InputError("several runs are compared in figures of their own; say where they go with --output")
         output = files[0].parent / "figures" if self.output is None else self.output
-        runs = {name: read_metrics(file) for name, file in zip(_names(files), files, strict=True)}
+        runs = {name: read_metrics(file) for name, file in zip(run_names(files), files, strict=True)}
         written = write_figures(runs, output, self.file_format)
         Console(soft_wrap=True, highlight=False).print(f"{output}: {', '.join(file.name for file in written)}")
 
@@ -50,10 +50,13 @@ def metrics_file(path: Path) -> Path:
     return found
 
 
-def _names(files: list[Path]) -> list[str]:
-    short = [file.parent.name.removesuffix("-run") if file.name == METRICS else file.stem for file in files]
-    if len(set(short)) == len(short):
-        return short
+def run_names(files: list[Path]) -> list[str]:
+    """What to call the runs: the names of their folders, with as many of the folders above as tell them apart."""
     if len(set(files)) < len(files):
         raise InputError("the same run is given twice; give each once")
+    whole = [file.parent if file.name == METRICS else file.with_suffix("") for file in files]
+    for depth in range(1, 1 + max(len(path.parts) for path in whole)):
+        names = ["/".join(path.parts[-depth:]).removesuffix("-run") for path in whole]
+        if len(set(names)) == len(names):
+            return names
     return [str(file) for file in files]

@@ -135,6 +135,8 @@ def run_arm(
         TrainText(corpus=corpus, plan=arm.plan, governed=arm.governed),
         arm.train,
         directory / f"{arm.name}-checkpoints",
+        # A part of an arm is worth nothing: it starts again.
+        stoppable=False,
         callbacks=[curve, *view],
     )
     data = {

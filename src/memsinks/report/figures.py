@@ -21,6 +21,7 @@ Runs = Mapping[str, Entries]
 """Name of a run -> its entries, as :func:`memsinks.runs.metrics.read_metrics` gives them."""
 
 Format = Literal["png", "svg"]
+LONGEST = 28
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's, told apart with any colour vision; lines differ in style or label too."""
@@ -40,7 +41,6 @@ _STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlelocation": "left",
     "axes.titlesize": 11,
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -106,7 +106,7 @@ def losses_figure(runs: Runs) -> "Figure | None":
     else:
         figure, panels = _panels(1, 1 + len(sets), (4.6 * (1 + len(sets)), 4.8))
         for colour, (run, entries) in zip(PALETTE, runs.items(), strict=False):
-            _line(panels[0], *training[run], label=run, color=colour, linewidth=1.0)
+            _line(panels[0], *training[run], label=_label(run), color=colour, linewidth=1.0)
             for axes, name in zip(panels[1:], sets, strict=True):
                 for mode in _modes(entries, name):
                     label = _label(run, mode)
@@ -132,7 +132,7 @@ def optimizer_figure(runs: Runs) -> "Figure | None":
     """Learning rate and gradient norm."""
     return _stack(
         runs,
-        ("learning_rate", 1, "Learning rate of shared weights", "per step"),
+        ("learning_rate", 1, "Learning rate of shared weights", "learning rate"),
         ("grad_norm", 1, "Gradient norm before clipping", "L2 norm"),
     )
 
@@ -151,23 +151,25 @@ def exposures_figure(runs: Runs) -> "Figure | None":
     for i, (colour, (run, entry)) in enumerate(zip(PALETTE, last.items(), strict=False)):
         places = [b + (i - (len(last) - 1) / 2) * height for b in range(len(bins))]
         counts = [entry["exposures"].get(name) or 0 for name in bins]
-        bars = axes.barh(places, counts, height * 0.92, color=colour, label=f"{run}, step {entry['step']}")
+        bars = axes.barh(places, counts, height * 0.92, color=colour, label=f"{_label(run)}, step {entry['step']}")
         axes.bar_label(bars, [f"{c:,.0f}" for c in counts], padding=3, fontsize=9)
     axes.set_yticks(range(len(bins)), [name.replace("-", "–") for name in bins])
     axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
+    axes.grid(visible=False)
+    unit = "number of sequence IDs"
     if numbers and max(numbers) > 100 * min(numbers):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, 3 * max(numbers))
+        unit += " (logarithmic)"
     else:
         axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     title = "How often text was seen"
     if len(last) == 1:
-        ((run, entry),) = last.items()
-        title += f": {run}, after step {entry['step']:,}"
+        title += f": {next(iter(last))}, after step {next(iter(last.values()))['step']:,}"
     else:
         axes.legend(loc="lower right")
-    _dress(axes, title, "exposures of an ID", "number of sequence IDs")
+    _dress(axes, title, "exposures of an ID", unit)
     return figure
 
 
@@ -190,12 +192,14 @@ def _stack(runs: Runs, *rows: tuple[str, float, str, str]) -> "Figure | None":
         for colour, (run, entries) in zip(PALETTE, runs.items(), strict=False):
             steps, values = _series(entries, name)
             if steps:
-                _line(axes, steps, [factor * v for v in values], label=run, color=colour)
+                _line(axes, steps, [factor * v for v in values], label=_label(run), color=colour)
         lowest = min((v for line in axes.lines for v in _drawn(line)), default=0.0)
+        axes.yaxis.set_major_formatter("{x:,.6g}")
         axes.set_ylim(bottom=0 if lowest >= 0 else None)
         _dress(axes, title, unit, "optimiser step" if axes is panels[-1] else "")
     if len(runs) > 1:
-        panels[0].legend()
+        handles = {str(line.get_label()): line for axes in panels for line in axes.lines}
+        figure.legend(handles=list(handles.values()), loc="outside upper left", ncols=min(len(runs), 3))
     else:
         figure.suptitle(next(iter(runs)), x=0.01, ha="left", fontsize=11, weight="bold")
     return figure
@@ -217,7 +221,8 @@ def _modes(entries: Entries, documents: str) -> list[str]:
     return list(dict.fromkeys(m for e in entries for m in e.get("evaluation", {}).get(documents, {})))
 
 
-def _label(name: str, mode: str) -> str:
+def _label(name: str, mode: str = "plain") -> str:
+    name = name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
     return name if mode == "plain" else f"{name}, sinks {mode}"
 
 
@@ -236,7 +241,7 @@ def _line(axes: "Axes", steps: Sequence[int], values: Sequence[float], **style: 
 
 
 def _dress(axes: "Axes", title: str, unit: str, below: str = "optimiser step") -> None:
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
     axes.set_ylabel(unit)
     axes.set_xlabel(below)
     if axes.lines:
@@ -251,17 +256,24 @@ def _direct_labels(axes: "Axes") -> None:
     ends = [(line, values[-1]) for line in axes.lines if (values := _drawn(line))]
     gap = 0.055 * (high - low)
     ends.sort(key=lambda end: end[1])
-    places: list[float] = []
+    # Neighbours that would overlap form a pile around their mean; piles that then overlap become one.
+    piles: list[list[float]] = []
     for _, value in ends:
-        places.append(max(value, places[-1] + gap) if places else value)
-    # Upwards moves push the whole pile up; half of it goes back down.
-    shift = sum(p - v for p, (_, v) in zip(places, ends, strict=True)) / max(len(ends), 1)
+        piles.append([value])
+        while len(piles) > 1 and _spread(piles[-1], gap)[0] - _spread(piles[-2], gap)[-1] < gap:
+            piles[-2:] = [piles[-2] + piles[-1]]
+    places = [place for pile in piles for place in _spread(pile, gap)]
     for place, (line, _) in zip(places, ends, strict=True):
         axes.text(
-            1.01, place - shift, str(line.get_label()), color=line.get_color(), va="center", fontsize=9,
+            1.01, place, str(line.get_label()), color=line.get_color(), va="center", fontsize=9,
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     axes.set_ylim(low, high)
+
+
+def _spread(values: list[float], gap: float) -> list[float]:
+    middle = sum(values) / len(values)
+    return [middle + (i - (len(values) - 1) / 2) * gap for i in range(len(values))]
 
 
 def _drawn(line: "Line2D") -> list[float]:

@@ -37,10 +37,21 @@ class _Follower(TrainerCallback):
         self._now = now
         self._started = clock()
         self._elapsed_before = 0.0
+        self._said = 0
 
     def say(self, line: str) -> None:
         """Put out one line."""
         raise NotImplementedError
+
+    def note(self, text: str) -> None:
+        """Add a line of its own, before training begins or while it runs."""
+        self.notes.append(text)
+        self._say_notes()
+
+    def _say_notes(self) -> None:
+        for note in self.notes[self._said :]:
+            self.say(note)
+        self._said = len(self.notes)
 
     def elapsed(self) -> float:
         """Seconds that the run has taken, with those before a resume."""
@@ -67,8 +78,7 @@ class _Follower(TrainerCallback):
         if state.is_world_process_zero:
             resumed = f", resumed after step {state.global_step}" if state.global_step else ""
             self.say(f"{self.description}: {state.max_steps} steps{resumed}")
-            for note in self.notes:
-                self.say(note)
+            self._say_notes()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Note the step."""
@@ -139,11 +149,6 @@ class LiveView(_Follower):
         if self._live is not None:
             live, self._live = self._live, None
             live.stop()
-
-    def note(self, text: str) -> None:
-        """Show one more line."""
-        self.notes.append(text)
-        self.say(text)
 
     def say(self, line: str) -> None:
         """One plain line, unless the terminal shows figures in place."""

@@ -75,6 +75,8 @@ class SinkModel(_Model):
                 kwargs["sink_routing"] = routing
         return super().forward(**kwargs)
 
+    # Once a forward, and its results decide shapes.
+    @torch.compiler.disable
     def _route(
         self,
         inputs: Tensor,
@@ -191,6 +193,7 @@ def detach(model: Any) -> Any:
     """Take the sinks off again, in place; what remains is the plain model."""
     if not isinstance(model, SinkModel):
         raise ConfigError("this model has no sinks")
+    refuse_adapters(model)
     found = sites(model)
     model.__class__ = type(model).__bases__[1]
     for site in found:
@@ -220,6 +223,19 @@ def new_sinks(model_config: Any, site: Site, layer: int, config: SinkConfig, row
         noop = config.init == "noop" or (config.init == "auto" and bool(model_config.name_or_path))
         sinks.initialise(_init_std(model_config), generator, noop)
     return sinks
+
+
+def refuse_adapters(model: nn.Module) -> None:
+    """Refuse what would take a model with an adapter in it for a plain one.
+
+    Raises:
+        ConfigError: PEFT put an adapter into the model.
+    """
+    if any(".base_layer." in name or ".lora_" in name for name, _ in model.named_parameters()):
+        raise ConfigError(
+            "this model has a PEFT adapter in it, so it is not the plain model; call merge_and_unload() on the PEFT "
+            "wrapper first, or unload() to drop the adapter"
+        )
 
 
 def sinks_of(model: nn.Module) -> Iterator[Sinks]:

@@ -124,6 +124,13 @@ def _site(layer: nn.Module, family: Family) -> Site:
                 f"{type(module).__name__} ({type(module).__module__}) replaces the stock module; fused or patched "
                 "MLPs are refused because sinks in them have not been shown to be exact"
             )
+    for name in filter(None, (family.up, family.down, family.gate)):
+        projection = type(owner.get_submodule(name))
+        if not projection.__module__.startswith(("torch.nn.", "transformers.")):
+            raise UnsupportedModelError(
+                f"{name} is {projection.__module__}.{projection.__name__}, not the stock module; if PEFT put it there, "
+                "call merge_and_unload() first, or attach sinks before adding the adapter"
+            )
     gate = None if family.gate is None else owner.get_submodule(family.gate)
     return Site(
         layer, owner, owner.get_submodule(family.up), owner.get_submodule(family.down), gate, getattr(owner, family.act)

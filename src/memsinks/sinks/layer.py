@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memsinks.errors import UnsupportedModelError
 from memsinks.kernels import KERNELS, SinkWeights
 from memsinks.sinks.families import Site
 from memsinks.sinks.routing import Routing
@@ -58,6 +59,8 @@ class Sinks(nn.Module):
         """With a shard: rows of the pool used in backward passes, and their gradients, for the optimiser to fetch."""
         self.routing: Routing | None = None
         self.inputs: Tensor | None = None
+        self.joined = False
+        """Whether this pass of the layer added the sinks' output; a pass that did not is an error."""
 
     def initialise(self, std: float, generator: torch.Generator, noop: bool) -> None:
         """Draw rows from N(0, std²); with ``noop`` the output rows stay zero, so that the sinks change nothing."""
@@ -71,11 +74,14 @@ class Sinks(nn.Module):
         """The parameters, as kernels take them."""
         return SinkWeights(self.up, self.down, self.gate, self.up_bias, self.gate_bias, self.act)
 
+    # Shapes here change with every batch, and row-sparse gradients have no compiled form: compiled models call it as is.
+    @torch.compiler.disable
     def add_to(self, output: Tensor) -> Tensor:
         """Add the active sinks' output to the down projection's."""
         routing = self.routing
-        if routing is None:
+        if routing is None or self.inputs is None:
             return output
+        self.joined = True
         weights = self.weights() if routing.requests is None else self._fetched(routing.requests)
         output = self._add(output, routing, weights, self.touched)
         if routing.frozen is None:
@@ -122,9 +128,16 @@ def bound_layer(base: Any) -> type[nn.Module]:
     class BoundLayer(base):
         def forward(self, *args: Any, sink_routing: Routing | None = None, **kwargs: Any) -> Any:
             sinks = self._sinks
-            sinks.routing = sink_routing
+            sinks.routing, sinks.joined = sink_routing, False
             try:
-                return super().forward(*args, **kwargs)
+                output = super().forward(*args, **kwargs)
+                if sink_routing is not None and not sinks.joined:
+                    raise UnsupportedModelError(
+                        f"the MLP of layer {sinks.layer_index} ran without its sinks: something stands in for it or for "
+                        "its projections (a copy, as PEFT's modules_to_save makes). LoRA on them is fine; leave them "
+                        "out of modules_to_save, and attach sinks before adding an adapter"
+                    )
+                return output
             finally:
                 sinks.routing = sinks.inputs = None
 

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from transformers.integrations.hub_kernels import is_kernel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available, is_kernels_available
+from transformers.utils import (
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_flash_attn_4_available,
+    is_kernels_available,
+)
 
 from memsinks.errors import ConfigError
 
@@ -41,7 +46,7 @@ sixth in bf16 below 512 tokens, is about even in float32, and loses more and mor
 """
 
 _FLASH = {"flash_attention_3": is_flash_attn_3_available, "flash_attention_2": is_flash_attn_2_available}
-"""Varlen kernels in order of preference, and whether their package can be imported and has a GPU to run on."""
+"""Varlen kernels to choose, the preferred first, and whether their package can be imported and has a GPU to run on."""
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -152,7 +157,8 @@ class _Case:
         if self._head_dim > 256 or self._head_dim % 8:
             return f"flash attention takes heads of up to 256, a multiple of 8, not {self._head_dim}"
         # Without its own package, transformers fetches a kernel from the Hub through the package `kernels`.
-        if (name in _FLASH and _FLASH[name]()) or is_kernels_available():
+        installed = {**_FLASH, "flash_attention_4": is_flash_attn_4_available}.get(name)
+        if (installed is not None and installed()) or is_kernels_available():
             return None
         return "neither its package nor the package kernels is installed"
 

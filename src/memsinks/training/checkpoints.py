@@ -4,6 +4,7 @@ A checkpoint is written under another name, sealed with ``checkpoint.json`` (the
 renamed. One that was altered, or cut short by a failing disk, is noticed before anything of it is used.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from memsinks.errors import CheckpointError
 SEAL = "checkpoint.json"
 PREFIX = "checkpoint-"
 STAGING = ".writing"
+_REPLACED = f"{STAGING}-replaced-"
 
 
 def seal(folder: Path, facts: dict[str, object]) -> None:
@@ -31,6 +33,7 @@ def seal(folder: Path, facts: dict[str, object]) -> None:
         if path.is_file()
     }
     content = {"format": "memsinks-checkpoint", "format_version": 1, **facts, "files": files}
+    content["sha256"] = _digest(content)
     with (folder / SEAL).open("w") as file:
         json.dump(content, file, indent=1)
         file.flush()
@@ -38,10 +41,16 @@ def seal(folder: Path, facts: dict[str, object]) -> None:
 
 
 def publish(staged: Path, folder: Path) -> None:
-    """Give a sealed checkpoint its name; one of the same step, from before a resume, makes way."""
+    """Give a sealed checkpoint its name; one of the same step, from before a resume, makes way.
+
+    The old one goes last: after a crash in between, :func:`newest` finds it again.
+    """
+    aside = folder.with_name(_REPLACED + folder.name)
     if folder.exists():
-        remove(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
     staged.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def verify(folder: Path) -> dict[str, object]:
@@ -52,10 +61,12 @@ def verify(folder: Path) -> dict[str, object]:
     """
     try:
         content = json.loads((folder / SEAL).read_text())
-        files = content["files"].items()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        sealed = content.pop("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder} was not finished, or its {SEAL} cannot be read ({error})") from error
-    for name, expected in files:
+    if sealed != _digest(content):
+        raise CheckpointError(f"{folder / SEAL} was altered after it was saved")
+    for name, expected in content["files"].items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing")
@@ -71,8 +82,10 @@ def world_size(folder: Path) -> int:
 
 def checkpoints(directory: Path) -> list[Path]:
     """The checkpoints in a directory, newest step first."""
-    found = [p for p in directory.glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdigit()]
-    return sorted(found, key=_step, reverse=True)
+    found = [p for p in directory.glob(f"{PREFIX}*") if p.is_dir()]
+    # One that made way for another, which did not come.
+    found += [p for p in directory.glob(f"{_REPLACED}*") if p.is_dir() and not _named(p).exists()]
+    return sorted((p for p in found if _named(p).name.removeprefix(PREFIX).isdecimal()), key=_step, reverse=True)
 
 
 def newest(directory: Path) -> tuple[Path | None, list[str]]:
@@ -84,6 +97,8 @@ def newest(directory: Path) -> tuple[Path | None, list[str]]:
         except CheckpointError as error:
             problems.append(str(error))
         else:
+            if folder != _named(folder):
+                folder = folder.rename(_named(folder))
             return folder, problems
     return None, problems
 
@@ -96,11 +111,11 @@ def rotate(directory: Path, keep: int, protect: Path | None = None) -> None:
         keep: how many stay.
         protect: one more that stays.
     """
+    for leftover in _leftovers(directory):
+        shutil.rmtree(leftover, ignore_errors=True)
     for folder in checkpoints(directory)[keep:]:
         if protect is None or folder.resolve() != protect.resolve():
             remove(folder)
-    for leftover in _leftovers(directory):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def remove(folder: Path) -> None:
@@ -112,8 +127,19 @@ def remove(folder: Path) -> None:
 
 
 def _leftovers(directory: Path) -> Iterator[Path]:
-    return (p for p in directory.glob(f"{STAGING}*") if p.is_dir())
+    whole = checkpoints(directory)
+    return (p for p in directory.glob(f"{STAGING}*") if p.is_dir() and p not in whole)
+
+
+def _named(folder: Path) -> Path:
+    return folder.with_name(folder.name.removeprefix(_REPLACED))
 
 
 def _step(folder: Path) -> int:
-    return int(folder.name.removeprefix(PREFIX))
+    return int(_named(folder).name.removeprefix(PREFIX))
+
+
+def _digest(content: dict[str, object]) -> str:
+    # By way of text, as it will be read: JSON knows no tuples, and only strings for keys.
+    canonical = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

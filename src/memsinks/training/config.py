@@ -1,5 +1,6 @@
 """The settings of a training run, one dataclass a section of the TOML file."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -63,10 +64,10 @@ class OptimizerConfig(Section):
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "eps", "sink_lr_multiplier"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"optimizer.{name} must be positive, not {getattr(self, name)}")
         for name in ("weight_decay", "max_grad_norm", "sink_weight_decay"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"optimizer.{name} must be 0 or more, not {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
@@ -246,6 +247,13 @@ class ExposureConfig(Section):
         _positive("exposures", self, "times", "cap")
         if not 0 <= self.placebo_share <= 1:
             raise ConfigError(f"exposures.placebo_share must be between 0 and 1, not {self.placebo_share}")
+        if (self.govern in ("sources", "column")) != bool(self.govern_values):
+            raise ConfigError(
+                f"exposures.govern={self.govern!r} takes {'no' if self.govern_values else 'at least one of'} "
+                "exposures.govern_values"
+            )
+        if (self.govern == "column") != (self.govern_column is not None):
+            raise ConfigError("exposures.govern_column goes with exposures.govern='column', and only with it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +319,17 @@ class SinksConfig(Section):
 
     def __post_init__(self) -> None:
         _positive("sinks", self, "grow", least=0)
+        _positive("sinks", self, "block")
+        for name in ("pool", "active"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"sinks.{name} must be a positive count or fraction, not {value}")
+        if isinstance(self.active, float) and self.active > 1:
+            raise ConfigError(f"sinks.active={self.active} is a fraction of the pool and must be at most 1.0")
+        if not 0 <= self.owned < math.inf:
+            raise ConfigError(f"sinks.owned must be a count or fraction of 0 or more, not {self.owned}")
+        if self.shared is not None and not 0 < self.shared < 1:
+            raise ConfigError(f"sinks.shared must be a fraction between 0 and 1, not {self.shared}")
         if self.shared is not None and self.pool is not None:
             raise ConfigError("sinks.shared makes the rest of the MLP the pool and sinks.pool sizes it; give one")
         if self.allocation != "hybrid" and (self.owned or self.owners):

@@ -95,6 +95,7 @@ def train(
     directory: Path,
     *,
     resume: bool = False,
+    stoppable: bool = True,
     callbacks: Sequence[TrainerCallback] | Callable[[SinkTrainer], Sequence[TrainerCallback]] = (),
     say: Callable[[str], None] = lambda message: None,
     facts: Mapping[str, Any] | None = None,
@@ -108,6 +109,7 @@ def train(
         config: settings.
         directory: for checkpoints; they hold what Trainer writes and are not for delivery.
         resume: go on from the newest whole checkpoint in ``directory``.
+        stoppable: on SIGTERM or Ctrl-C, write a checkpoint and return; else such a signal has its usual effect.
         callbacks: further Trainer callbacks, or a function that makes them for the trainer.
         say: told about the start, such as a damaged checkpoint that was passed over.
         facts: what else every checkpoint should note.
@@ -138,7 +140,7 @@ def train(
     trainer.facts = {**(facts or {}), **settings}
     trainer.companions = dict(companions or {})
     trainer.remove_callback(PrinterCallback)
-    for callback in [*(callbacks(trainer) if callable(callbacks) else callbacks), stop]:
+    for callback in [*(callbacks(trainer) if callable(callbacks) else callbacks), *([stop] if stoppable else [])]:
         trainer.add_callback(callback)
     started = time.perf_counter()
     try:

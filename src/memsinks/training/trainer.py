@@ -160,6 +160,9 @@ class SinkTrainer(Trainer):
         tokens = int((inputs["labels"] != -100).sum()) if exposed is not None and "labels" in inputs else 0
         slots = inputs["input_ids"].numel() if "input_ids" in inputs else 0
         loss = super().training_step(model, inputs, *args, **kwargs)
+        if (optimizer := self._sink_optimizer()) is not None:
+            # Trainer empties gradients through the model, of which the optimiser learns nothing.
+            optimizer._exchanged = False
         if exposed is not None:
             self.exposures.update(exposed, tokens)
         self.slots += slots

@@ -1,0 +1,49 @@
+"""A compiled model trains as an eager one."""
+
+import pytest
+import torch
+from families import VOCABULARY, sink_model
+from torch._dynamo.utils import counters
+
+from memsinks import SinkAdamW
+from memsinks.sinks.attach import sinks_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
+
+def train(family: str, backend: str | None, checkpointing: bool) -> tuple[list[float], dict]:
+    torch._dynamo.reset()
+    counters.clear()
+    torch.manual_seed(0)
+    model = sink_model(family).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    optimizer = SinkAdamW(model, 1e-2)
+    step = torch.compile(model, backend=backend) if backend else model
+    losses = []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        # IDs and masks that change from batch to batch: other groups, other numbers of tokens.
+        x = torch.randint(3, VOCABULARY, (4, 8), generator=generator)
+        ids = torch.randint(0, 6, (4,), generator=generator)
+        mask = torch.rand(4, 8, generator=generator) > 0.3 * (seed % 2)
+        loss = step(input_ids=x, labels=x, sequence_ids=ids, sink_mask=mask).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses, {f"{s.layer_index}.{n}": p.detach() for s in sinks_of(model) for n, p in s.named_parameters()}
+
+
+@pytest.mark.parametrize(("family", "checkpointing"), [("llama", False), ("gpt2", True)])
+def test_compiled_training_is_the_eager_one(family, checkpointing):
+    losses, rows = train(family, None, checkpointing)
+    compiled_losses, compiled_rows = train(family, "aot_eager", checkpointing)
+    assert compiled_losses == pytest.approx(losses, rel=1e-5)
+    for name, value in rows.items():
+        torch.testing.assert_close(compiled_rows[name], value, atol=2e-4, rtol=0, msg=name)
+    # Sinks' shapes follow the batch; were they traced, each batch would be several new graphs.
+    assert counters["stats"]["unique_graphs"] < 20
