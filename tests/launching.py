@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
+import tomlkit
 
 LIMIT = 120
 """Seconds after which a process is taken to hang."""
@@ -32,21 +33,12 @@ WORDS = "the small boat went to sea and came back with fish for old friends who 
 
 # Shapes that are quick to train; gradients that are zero but for rounding stay below eps, so that Adam does not turn
 # rounding into steps of full size.
-SMALL = """
-[model]
-hidden = 32
-layers = 2
-heads = 2
-width = 48
-attention = "eager"
-[sinks]
-pool = 64
-active = 16
-[stream]
-max_length = 48
-[optimizer]
-eps = 1e-4
-"""
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {"hidden": 32, "layers": 2, "heads": 2, "width": 48, "attention": "eager"},
+    "sinks": {"pool": 64, "active": 16},
+    "stream": {"max_length": 48},
+    "optimizer": {"eps": 1e-4},
+}
 
 
 def write_corpus(root: Path, count: int = 60) -> tuple[Path, list[str]]:
@@ -65,39 +57,37 @@ def write_corpus(root: Path, count: int = 60) -> tuple[Path, list[str]]:
     return root / "corpus", [d for d, held in zip(corpus.documents, corpus.is_validation, strict=True) if not held][:2]
 
 
-def run_file(file: Path, corpus: tuple[Path, list[str]], output: str, more: str = "", times: int = 8) -> Path:
-    """A run of a small model; ``more`` holds further sections."""
+def run_file(file: Path, corpus: tuple[Path, list[str]], output: str, more: dict[str, dict[str, Any]]) -> Path:
+    """A run of a small model; ``more`` holds sections, or further keys of sections."""
     path, names = corpus
-    head = f"output = '{file.parent / output}'\nseed = 3\n[corpus]\npath = '{path}'\n"
-    file.write_text(f"{head}[exposures]\nrepeat = {json.dumps(names)}\ntimes = {times}\n{merged(SMALL, more)}")
+    content: dict[str, Any] = {"output": str(file.parent / output), "seed": 3, "corpus": {"path": str(path)}}
+    given = [SMALL, {"exposures": {"repeat": names}}, more]
+    for section in dict.fromkeys(key for part in given for key in part):
+        content[section] = {key: value for part in given for key, value in part.get(section, {}).items()}
+    file.write_text(tomlkit.dumps(content))
     return file
-
-
-def merged(base: str, more: str) -> str:
-    """Two TOML texts with the sections of both."""
-    sections: dict[str, list[str]] = {}
-    name = ""
-    for line in (base + more).strip().splitlines():
-        if line.startswith("["):
-            name = line
-        sections.setdefault(name, [])
-        if line != name:
-            sections[name].append(line)
-    exposures = sections.pop("[exposures]", [])
-    return "\n".join([*exposures, *(line for name, lines in sections.items() for line in [name, *lines])]) + "\n"
 
 
 class Run:
     """The command line in one process, or in several that train together.
 
     Args:
-        arguments: of ``memsinks``.
+        arguments: of ``memsinks``, or of ``target``.
         log: where standard output and error go, of all ranks.
         world: processes.
         file_limit: bytes past which the system refuses to write a file, as if the disk were full.
+        target: what to run instead; returns the exit code.
     """
 
-    def __init__(self, arguments: list[str], log: Path, world: int = 1, file_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Any,
+        log: Path,
+        world: int = 1,
+        *,
+        file_limit: int | None = None,
+        target: Callable[[Any], int] | None = None,
+    ) -> None:
         self.log = log
         _start_server()
         port = str(_free_port())
@@ -106,7 +96,7 @@ class Run:
             ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
             together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **{k: str(v) for k, v in ranks.items()}}
             environment = PATIENT | (together if world > 1 else {})
-            process = _context.Process(target=_command, args=(arguments, str(log), environment, file_limit))
+            process = _context.Process(target=_process, args=(target or _command, arguments, str(log), environment, file_limit))
             process.start()
             self.processes.append(process)
 
@@ -211,7 +201,13 @@ def exposures(folder: Path) -> dict[int, int]:
     return counts | {-1: int(table.schema.metadata[b"tokens"])}
 
 
-def _command(arguments: list[str], log: str, environment: dict[str, str], file_limit: int | None) -> None:
+def _command(arguments: list[str]) -> int:
+    from memsinks.cli import main
+
+    return main(arguments)
+
+
+def _process(target: Any, arguments: Any, log: str, environment: dict[str, str], file_limit: int | None) -> None:
     os.environ.update(environment)
     with Path(log).open("a") as file:
         for stream in (1, 2):
@@ -219,9 +215,7 @@ def _command(arguments: list[str], log: str, environment: dict[str, str], file_l
     if file_limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    from memsinks.cli import main
-
-    sys.exit(main(arguments))
+    sys.exit(target(arguments))
 
 
 @cache

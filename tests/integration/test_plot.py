@@ -30,7 +30,7 @@ NAMES = {"losses", "throughput", "optimizer", "exposures"}
 @pytest.mark.parametrize("given", ["mine-run", "mine-run/metrics.jsonl", "mine"])
 def test_a_run_by_folder_by_file_and_by_its_model(tmp_path, capsys, given):
     folder = make_run(tmp_path / "mine-run")
-    (tmp_path / "mine").mkdir()
+    make_run(tmp_path / "mine")
     assert main(["plot", str(tmp_path / given)]) == 0
     assert {file.name for file in (folder / "figures").iterdir()} == {f"{name}.png" for name in NAMES}
     assert str(folder / "figures") in capsys.readouterr().out

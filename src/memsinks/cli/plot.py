@@ -37,13 +37,14 @@ class Plot:
 
 
 def metrics_file(path: Path) -> Path:
-    """The metrics.jsonl that ``path`` is, holds, or has in the folder ``<path>-run`` beside it.
+    """The metrics.jsonl that ``path`` is, has in the folder ``<path>-run`` beside it, or holds.
 
     Raises:
         InputError: there is none.
     """
     whole = path.absolute()
-    tried = [whole, whole / METRICS, whole.with_name(whole.name + "-run") / METRICS]
+    # A model's folder holds a copy, and is for delivery: figures go to the folder beside it while there is one.
+    tried = [whole, whole.with_name(f"{whole.name}-run") / METRICS, whole / METRICS]
     found = next((file for file in tried if file.is_file()), None)
     if found is None:
         raise InputError(f"{path} is no run: neither it nor {path}-run has a {METRICS}; give the folder of a run")

@@ -25,12 +25,12 @@ from transformers import (
 
 from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses, greedy_extraction
 from memsinks.corpus import Corpus
+from memsinks.runs.live import LiveView
 from memsinks.sinks.attach import attach, sinks_of
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import ModeLike
 from memsinks.stream import ExposurePlan
 from memsinks.training.config import TrainConfig
-from memsinks.training.progress import RichProgress
 from memsinks.training.run import TrainText, bf16_pays, train
 
 
@@ -46,6 +46,7 @@ class Arm:
         governed: ``bool [documents]``, which documents train with their sinks.
         modes: name -> mode in which the arm is measured; ``{"plain": None}`` without sinks.
         followed: names of the modes that are also followed during training, and in which extraction is tried.
+        placebo_share: share of ungoverned passes that train with frozen sinks on.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Arm:
     governed: np.ndarray
     modes: dict[str, ModeLike | None]
     followed: tuple[str, ...]
+    placebo_share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +131,16 @@ def run_arm(
     steps, length = arm.train.schedule.steps or 1, arm.train.stream.max_length
     followed = {name: arm.modes[name] for name in arm.followed}
     curve = Curve(model, sets.curves, followed, every=max(1, steps // sets.curve_points), length=length)
-    view = [RichProgress(arm.name.replace("_", " ").ljust(26))] if progress else []
-    result = train(
-        model,
-        TrainText(corpus=corpus, plan=arm.plan, governed=arm.governed),
-        arm.train,
-        directory / f"{arm.name}-checkpoints",
-        # A part of an arm is worth nothing: it starts again.
-        stoppable=False,
-        callbacks=[curve, *view],
-    )
+    with LiveView(arm.name.replace("_", " ").ljust(26), compact=True) as view:
+        result = train(
+            model,
+            TrainText(corpus=corpus, plan=arm.plan, governed=arm.governed, placebo_share=arm.placebo_share),
+            arm.train,
+            directory / f"{arm.name}-checkpoints",
+            # A part of an arm is worth nothing: it starts again.
+            stoppable=False,
+            callbacks=[curve, *([view] if progress else [])],
+        )
     data = {
         "fingerprint": fingerprint,
         "steps": result.steps,
@@ -220,6 +222,7 @@ def _fingerprint(arm: Arm, corpus: Corpus, model_config: LlamaConfig, sets: Sets
         "sinks": None if arm.sinks is None else asdict(arm.sinks),
         "modes": {name: repr(mode) for name, mode in arm.modes.items()},
         "followed": arm.followed,
+        "placebo_share": arm.placebo_share,
         "governed": hashlib.sha256(arm.governed.tobytes()).hexdigest(),
         "plan": hashlib.sha256(arm.plan.counts.tobytes()).hexdigest(),
         "sets": {name: [d.name for d in docs] for name, docs in (sets.losses | sets.curves).items()},

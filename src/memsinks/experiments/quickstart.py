@@ -18,6 +18,7 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 from rich.console import Console
+from transformers import LlamaConfig
 
 from memsinks.checkpoint.export import export
 from memsinks.checkpoint.run import save
@@ -30,8 +31,8 @@ from memsinks.report import arms_table, write_page
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import Mode
 from memsinks.stream import ExposurePlan, GovernedPolicy, governed
-from memsinks.training.model import small_llama
 from memsinks.training.config import CheckpointConfig, OptimizerConfig, ScheduleConfig, StreamConfig, TrainConfig
+from memsinks.training.model import small_llama
 from memsinks.training.run import TrainText, training_rows
 
 MARKER = "quickstart.json"
@@ -106,19 +107,11 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
     """
     started = time.perf_counter()
     console = Console(stderr=True, quiet=not progress)
-    _claim(output)
-    corpus = _corpus(config, output / "corpus", progress)
-    split = _split(corpus, config)
-    arms = _arms(config, corpus, split)
-    model_config = small_llama(
-        corpus.tokenizer,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        width=config.width,
-        max_length=config.max_length,
-    )
-    sets = _sets(config, corpus, split)
+    claim(output)
+    corpus = stories_corpus(config, output / "corpus", progress)
+    split = stories_split(corpus, config)
+    arms = quickstart_arms(config, corpus, split)
+    sets = measured_sets(config, corpus, split)
 
     def finish(model: Any) -> None:
         save(model, output / "sinks", tokenizer=corpus.tokenizer)
@@ -129,7 +122,7 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
         measured[arm.name] = run_arm(
             arm,
             corpus,
-            model_config,
+            stories_model(config, corpus),
             sets,
             output / "arms",
             seed=config.seed,
@@ -163,7 +156,8 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
     return results
 
 
-def _claim(output: Path) -> None:
+def claim(output: Path) -> None:
+    """Mark ``output`` as an experiment's, or refuse it."""
     if output.exists() and any(output.iterdir()) and not (output / MARKER).is_file():
         raise InputError(f"{output} holds something other than a quickstart; choose another --output or move it away")
     try:
@@ -173,7 +167,7 @@ def _claim(output: Path) -> None:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus:
+def stories_corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus:
     """The stories of this seed as a prepared corpus; kept from an earlier run with the same choice."""
     columns = Columns(source="source", metadata=("set",))
     stories = [d for d in read_documents([story_file()], columns) if config.shortest <= len(d.text) <= config.longest]
@@ -194,7 +188,7 @@ def _corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus
     return prepare(dataset, directory, settings, progress=progress)
 
 
-def _split(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndarray]:
+def stories_split(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndarray]:
     """Indices of the repeated, the once-seen and the held-out stories; all but the once-seen are of the clean set."""
     clean = np.array([value == "clean" for value in corpus.metadata("set")])
     long_enough = corpus.lengths >= config.prefix + config.suffix
@@ -212,7 +206,20 @@ def _split(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndarray]:
     }
 
 
-def _sets(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]) -> Sets:
+def stories_model(config: QuickstartConfig, corpus: Corpus) -> LlamaConfig:
+    """The plain model of every arm."""
+    return small_llama(
+        corpus.tokenizer,
+        hidden=config.hidden,
+        layers=config.layers,
+        heads=config.heads,
+        width=config.width,
+        max_length=config.max_length,
+    )
+
+
+def measured_sets(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]) -> Sets:
+    """What is measured of every arm."""
     losses = {name: documents(corpus, indices) for name, indices in split.items()}
     return Sets(
         losses=losses,
@@ -224,7 +231,8 @@ def _sets(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]
     )
 
 
-def _arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]) -> list[Arm]:
+def quickstart_arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]) -> list[Arm]:
+    """The arms, in the order in which they are trained."""
     once = ExposurePlan.once(corpus)
     repeated = once.repeat(split["repeated"].tolist(), config.exposures)
     policy = governed(corpus, repeated, GovernedPolicy("repeated"))

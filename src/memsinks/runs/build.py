@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memsinks.checkpoint.run import load
@@ -122,7 +123,8 @@ def build_model(blueprint: Blueprint) -> Any:
         if pretrained is not None:
             try:
                 model = AutoModelForCausalLM.from_pretrained(pretrained, **options)
-            except (OSError, ValueError) as error:
+            # transformers raises a RuntimeError for weights of another shape than the configuration's.
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
                 raise InputError(f"model.pretrained: cannot load {pretrained!r}: {_first_line(error)}") from error
         else:
             model = AutoModelForCausalLM.from_config(blueprint.model_config, **options)
@@ -202,7 +204,8 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
         return SinkConfig.partition(model_config, shared=chosen.shared, active=fraction, **options)
     pool, active = chosen.pool, chosen.active
     if chosen.allocation == "disjoint" and pool is None:
-        active = round(ACTIVE * mlp_width(model_config)) if active is None else active
+        if active is None:
+            active = max(1, round(ACTIVE * mlp_width(model_config) / chosen.block)) * chosen.block
         if not isinstance(active, int):
             raise ConfigError(
                 f"sinks.active={active}: without sinks.pool it is the number of rows that each ID owns, a whole number"
@@ -216,10 +219,10 @@ def _kept_sinks(config: RunConfig) -> SinkConfig:
     """The sinks that a pretrained model brings."""
     assert config.model.pretrained is not None
     kept, defaults = load_sinks(Path(config.model.pretrained))[1], type(config.sinks)()
-    for name in ("pool", "active", "shared", "block", "allocation", "owned"):
+    for name in ("pool", "active", "shared", "block", "allocation", "owned", "init", "kernel"):
         if getattr(config.sinks, name) not in (getattr(defaults, name), getattr(kept, name, None)):
             raise ConfigError(
-                f"sinks.{name}: {config.model.pretrained} has sinks already, and they keep their shape; leave the key "
+                f"sinks.{name}: {config.model.pretrained} has sinks already, and they stay as they are; leave the key "
                 "out, or add rows with sinks.grow"
             )
     return kept

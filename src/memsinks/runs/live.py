@@ -117,7 +117,7 @@ class LiveView(_Follower):
     Args:
         description: what is trained.
         notes: lines to show with it, the attention implementation for example.
-        compact: only the bar and the loss.
+        compact: only the bar and the loss; without a terminal, a line at the start and at the end.
         console: where to show it.
         clock: seconds from any fixed point.
         now: local time.
@@ -165,6 +165,20 @@ class LiveView(_Follower):
         super().on_train_begin(args, state, control, **kwargs)
         if self._live is not None:
             self._live.start()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show what was logged; the compact view has no lines for it."""
+        if not self._compact:
+            super().on_log(args, state, control, logs, **kwargs)
+        elif state.is_world_process_zero:
+            self.following.lines(logs or {}, "")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -247,6 +247,7 @@ def _summary(config: RunConfig, result: TrainResult, record: dict[str, Any]) -> 
         f"{result.steps} steps over {result.tokens:,} tokens in {result.seconds:.0f} s; "
         f"{record['padding_share']:.1%} of token slots were padding, {record['waiting_share']:.1%} of the time was "
         "spent waiting for data",
-        f"{config.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, {METRICS}, {RECORD}, {CONFIG}",
+        f"{config.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, {METRICS}, {RECORD}, "
+        f"{CONFIG}",
         f"{directory}: run.log and checkpoints; remove it when you no longer want to resume",
     ]

@@ -74,7 +74,7 @@ class Sinks(nn.Module):
         """The parameters, as kernels take them."""
         return SinkWeights(self.up, self.down, self.gate, self.up_bias, self.gate_bias, self.act)
 
-    # Shapes here change with every batch, and row-sparse gradients have no compiled form: compiled models call it as is.
+    # Shapes here change with every batch, and row-sparse gradients have no compiled form.
     @torch.compiler.disable
     def add_to(self, output: Tensor) -> Tensor:
         """Add the active sinks' output to the down projection's."""
@@ -133,9 +133,9 @@ def bound_layer(base: Any) -> type[nn.Module]:
                 output = super().forward(*args, **kwargs)
                 if sink_routing is not None and not sinks.joined:
                     raise UnsupportedModelError(
-                        f"the MLP of layer {sinks.layer_index} ran without its sinks: something stands in for it or for "
-                        "its projections (a copy, as PEFT's modules_to_save makes). LoRA on them is fine; leave them "
-                        "out of modules_to_save, and attach sinks before adding an adapter"
+                        f"the MLP of layer {sinks.layer_index} ran without its sinks: something stands in for it or "
+                        "for its projections (a copy, as PEFT's modules_to_save makes). LoRA on them is fine; leave "
+                        "them out of modules_to_save, and attach sinks before adding an adapter"
                     )
                 return output
             finally:

@@ -75,16 +75,17 @@ class WaitingLoader(DataLoader):
     """A loader that knows how long training has waited for it.
 
     Attributes:
-        waiting_seconds: time between a batch being asked for and its being there, over all batches.
+        waiting_seconds: time between a batch being asked for and its being there, over all batches, and the time that
+            it takes to start reading.
     """
 
     waiting_seconds = 0.0
 
     def __iter__(self) -> Any:
         """Batches, timed."""
+        asked = time.perf_counter()
         batches = super().__iter__()
         while True:
-            asked = time.perf_counter()
             try:
                 batch = next(batches)
             except StopIteration:
@@ -92,3 +93,4 @@ class WaitingLoader(DataLoader):
             finally:
                 self.waiting_seconds += time.perf_counter() - asked
             yield batch
+            asked = time.perf_counter()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import DataLoader
@@ -233,11 +234,12 @@ class SinkTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             self._first_rank(lambda: self._publish(staging, directory))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or error
             raise CheckpointError(
-                f"cannot write a checkpoint to {directory} ({error.strerror or error}); earlier ones are untouched: "
+                f"cannot write a checkpoint to {directory} ({reason}); earlier ones are untouched: "
                 "make room, then run the same command again to go on from the newest"
             ) from error
         finally:

@@ -137,7 +137,7 @@ def test_exposures_of_runs_with_other_bins():
 def drawn_elsewhere(tmp_path_factory):
     """The figures as another process draws them, whose user has a style of his own."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    (folder / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 20\n")
+    (folder / "matplotlibrc").write_text("xtick.labelsize: 20\naxes.facecolor: yellow\n")
     script = (
         "import sys; from pathlib import Path\n"
         "import memsinks.report.figures\n"

@@ -188,11 +188,9 @@ def test_rotation_keeps_the_newest_and_the_protected(tmp_path_factory, present, 
     write(directory / f"{STAGING}-removing-checkpoint-3")
     (directory / "metrics.jsonl").write_text("")
     protected = data.draw(st.none() | st.sampled_from(sorted(present))) if present else None
-    rotate(directory, keep, None if protected is None else directory / f"x/../checkpoint-{protected}")
+    # By another spelling of its path.
+    rotate(directory, keep, None if protected is None else directory / f"../rotated/checkpoint-{protected}")
     left = set(sorted(present)[-keep:]) | ({protected} - {None})
-    if protected is not None and not (directory / "x").exists():
-        # resolve() copes with a path by way of a folder that is not there.
-        assert protected in left
     assert {p.name for p in directory.iterdir()} == {f"checkpoint-{s}" for s in left} | {"metrics.jsonl"}
     for step in left:
         verify(directory / f"checkpoint-{step}")
@@ -201,7 +199,7 @@ def test_rotation_keeps_the_newest_and_the_protected(tmp_path_factory, present, 
 # Crashes
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass
 
 
@@ -211,7 +209,7 @@ def crashing(monkeypatch, after: int) -> list[str]:
 
     def step(what: str) -> None:
         if len(done) == after:
-            raise Crash
+            raise CrashError
         done.append(what)
 
     rename = Path.rename
@@ -238,8 +236,8 @@ def crashing(monkeypatch, after: int) -> list[str]:
     return done
 
 
-def until_it_ends(directory: Path, prepare, act) -> int:
-    """Runs ``act`` on a new directory with a crash after 0, 1, ... changes, until it gets through; yields each state."""
+def until_it_ends(directory: Path, prepare, act):
+    """Runs ``act`` on a new directory with a crash after 0, 1, ... changes, until it gets through."""
     after = 0
     while True:
         shutil.rmtree(directory, ignore_errors=True)
@@ -250,7 +248,7 @@ def until_it_ends(directory: Path, prepare, act) -> int:
             try:
                 act()
                 finished = True
-            except Crash:
+            except CrashError:
                 finished = False
         yield finished
         if finished:
@@ -277,7 +275,7 @@ def test_a_crash_while_publishing_loses_nothing(tmp_path, before, older):
         staging(directory, 5, b"new")
 
     states = []
-    for finished in until_it_ends(
+    for _ in until_it_ends(
         directory, prepare, lambda: publish(directory / STAGING / "checkpoint-5", directory / "checkpoint-5")
     ):
         folder, problems = newest(directory)
