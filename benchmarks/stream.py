@@ -132,9 +132,7 @@ def drain(loader: DataLoader) -> tuple[float, float, int, int, int]:
 
 def measure(corpus: Corpus, directory: Path, *, length: int, batch_size: int, rounds: int) -> dict[str, Any]:
     rival = DatasetsRows(corpus, directory, length)
-    makers = {
-        f"{name} | {workers} workers": (name, workers) for workers in (0, 1) for name in (RIVAL, *LAYOUTS)
-    }
+    makers = {f"{name} | {workers} workers": (name, workers) for workers in (0, 1) for name in (RIVAL, *LAYOUTS)}
 
     def loader(name: str, workers: int, seed: int) -> DataLoader:
         if name == RIVAL:
@@ -220,9 +218,7 @@ def main() -> None:
             # As many tokens a batch in either case.
             batch_size = SHAPE.batch_size * length // row
             print(f"rows of at most {row} tokens, {batch_size} rows a batch, {len(corpus)} documents", flush=True)
-            result = measure(
-                corpus, Path(folder) / f"rival-{row}", length=row, batch_size=batch_size, rounds=rounds
-            )
+            result = measure(corpus, Path(folder) / f"rival-{row}", length=row, batch_size=batch_size, rounds=rounds)
             show(result)
             results[str(row)] = {"batch_size": batch_size, "documents": len(corpus), **result}
     target = options.json or (None if options.quick else Path(__file__).with_suffix(".json"))

@@ -357,7 +357,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where the figures go; default training_step.json beside this file")
     parser.add_argument("--device", choices=sorted(GOALS), default="cpu")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of the quickstart's cases; the 135M has two thirds")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="rounds of the quickstart's cases; the 135M has two thirds"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="cases whose name contains this text")
     parser.add_argument("--quick", action="store_true", help="a smoke run: two cases, tiny batches, two rounds")

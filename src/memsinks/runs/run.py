@@ -28,9 +28,9 @@ from memsinks.runs.peak import peak_flops
 from memsinks.sinks.isolation import check_isolation
 from memsinks.training import checkpoints
 from memsinks.training.config import RunConfig
-from memsinks.training.exchange import ranks
 from memsinks.training.exposures import EXPOSURES
 from memsinks.training.optimizer import uses_sinks
+from memsinks.training.ranks import ranks
 from memsinks.training.run import TrainResult, TrainText, bf16_pays, planned_steps, train, training_rows
 from memsinks.training.state import whole_weights
 from memsinks.training.trainer import SinkTrainer

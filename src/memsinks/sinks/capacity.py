@@ -40,9 +40,9 @@ def grow(model: nn.Module, rows: int, *, trained: Iterable[int] | np.ndarray) ->
     the model's output for them in mode own stays the same, bit for bit. Leave no trained ID out, or its memory is not
     found again.
 
-    Old rows keep their place, and parameters their identity, with gradients padded by zeros. An optimiser's state is
-    not resized, and DDP keeps buckets of the old size: grow before either is made. New rows start as :func:`attach`
-    would start them, from the pool's seed.
+    Old rows keep their place, and parameters their identity, with gradients padded by zeros;
+    :class:`memsinks.SinkAdamW` goes on with old rows' state as it was. Grow before the model is wrapped: DDP keeps
+    buckets of the old size. New rows start as :func:`attach` would start them, from the pool's seed.
 
     Args:
         model: with sinks attached, or a wrapper around it.

@@ -27,6 +27,7 @@ class Routing(NamedTuple):
         counts: number of tokens in each group.
         whole: ``tokens`` is every position in order, so nothing needs to be moved.
         frozen: the same for the tokens whose sinks do not learn, which are not among ``tokens``; None without any.
+        requests: of each layer, where sinks are spread over ranks: ``rows`` are then positions among the wanted rows.
     """
 
     rows: Tensor

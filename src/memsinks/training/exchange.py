@@ -15,11 +15,7 @@ from torch import Tensor
 
 from memsinks.sinks.layer import Sinks
 from memsinks.sinks.sharding import request_rows, send_back
-
-
-def ranks(group: Any = None) -> int:
-    """How many processes train together; 1 without torch.distributed."""
-    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+from memsinks.training.ranks import ranks
 
 
 def exchange(layers: list[Sinks], group: Any = None) -> None:

@@ -8,14 +8,14 @@ Whether it did is known from selection, never guessed from the gradient, which m
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from memsinks.errors import ConfigError
 from memsinks.sinks.attach import SinkModel, sinks_of
 from memsinks.sinks.layer import Sinks
-from memsinks.training.exchange import exchange, ranks
+from memsinks.training.exchange import exchange
+from memsinks.training.ranks import ranks, reduced
 
 Gradients = Literal["rows", "dense"]
 
@@ -174,6 +174,10 @@ class SinkAdamW(torch.optim.AdamW):
             state["step"] = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
+        elif len(state["step"]) < len(parameter):
+            # The pool has grown since.
+            for name, value in state.items():
+                state[name] = torch.cat([value, value.new_zeros(len(parameter) - len(value), *value.shape[1:])])
         beta1, beta2 = group["betas"]
         steps = state["step"].index_select(0, rows) + 1
         mean = state["exp_avg"].index_select(0, rows).lerp_(grad, 1 - beta1)
@@ -202,8 +206,7 @@ def _norm(whole: list[Tensor], sharded: list[Tensor]) -> Tensor:
     norms = [norm.float() for norm in torch._foreach_norm(whole)] if whole else []
     if sharded:
         squares = torch.stack([norm.float() for norm in torch._foreach_norm(sharded)]).square().sum()
-        dist.all_reduce(squares)
-        norms.append(squares.sqrt())
+        norms.append(reduced(squares).sqrt())
     return torch.stack(norms).norm() if norms else torch.zeros(())
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.utils.data import ConcatDataset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
@@ -21,9 +20,9 @@ from memsinks.errors import ConfigError
 from memsinks.stream import Collator, ExposurePlan, build_stream
 from memsinks.training import checkpoints
 from memsinks.training.config import TrainConfig
-from memsinks.training.exchange import ranks
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import uses_sinks
+from memsinks.training.ranks import from_first, is_first
 from memsinks.training.stopping import StopOnSignal
 from memsinks.training.trainer import SinkTrainer
 
@@ -272,13 +271,11 @@ def _settings(text: TrainText, config: TrainConfig) -> dict[str, Any]:
 
 
 def _checkpoint(directory: Path, settings: dict[str, Any], say: Callable[[str], None]) -> Path:
-    found: list[Any] = [None, [], None]
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0:
+    found: Any = None
+    if is_first():
         folder, problems = checkpoints.newest(directory)
-        found = [folder, problems, None if folder is None else checkpoints.verify(folder)]
-    if ranks() > 1:
-        dist.broadcast_object_list(found)
-    folder, problems, content = found
+        found = folder, problems, None if folder is None else checkpoints.verify(folder)
+    folder, problems, content = from_first(found)
     for problem in problems:
         say(f"passed over a damaged checkpoint: {problem}")
     if folder is None:

@@ -6,10 +6,9 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from memsinks.training.exchange import ranks
+from memsinks.training.ranks import reduced
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -57,8 +56,4 @@ class StopOnSignal(TrainerCallback):
         self.release()
 
     def _any(self, device: torch.device) -> bool:
-        if ranks() == 1:
-            return self._asked
-        asked = torch.tensor(int(self._asked), device=device)
-        dist.all_reduce(asked, dist.ReduceOp.MAX)
-        return bool(asked)
+        return bool(reduced(torch.tensor(int(self._asked), device=device)))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -23,9 +22,9 @@ from memsinks.sinks.selection import mix
 from memsinks.sinks.sharding import shard_sinks
 from memsinks.training import checkpoints
 from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader
-from memsinks.training.exchange import ranks
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import Gradients, SinkAdamW, uses_sinks
+from memsinks.training.ranks import on_first_rank, ranks, reduced
 from memsinks.training.state import load_optimizer, load_weights, plain_weights, save_optimizer, whole_weights
 
 PROGRESS = "progress.json"
@@ -229,11 +228,11 @@ class SinkTrainer(Trainer):
         self._set_epoch()
         directory = Path(super()._get_output_dir(trial))
         staging = directory / checkpoints.STAGING
-        self._first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
+        on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
         self._staging = staging
         try:
             super()._save_checkpoint(model, trial)
-            self._first_rank(lambda: self._publish(staging, directory))
+            on_first_rank(lambda: self._publish(staging, directory))
         except (OSError, SafetensorError) as error:
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -270,7 +269,7 @@ class SinkTrainer(Trainer):
         save_optimizer(self.bare_model(), optimizer, self.lr_scheduler, folder, write=write)
         progress = {
             # The loss since the last log entry, so that the next one is what it would have been.
-            "loss": self._nested_mean(self._tr_loss),
+            "loss": float(reduced(self._tr_loss) / ranks()),
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "slots": self.total(self.slots),
@@ -332,30 +331,6 @@ class SinkTrainer(Trainer):
         """The model without what accelerate put around it."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
-    def _first_rank(self, action: Any) -> None:
-        """Run on the first rank while the others wait; its failure is everyone's."""
-        failure: list[Exception | None] = [None]
-        if self.args.should_save:
-            try:
-                action()
-            except OSError as error:
-                failure[0] = error
-        if ranks() > 1:
-            dist.broadcast_object_list(failure)
-        if failure[0] is not None:
-            raise failure[0]
-
     def total(self, value: int) -> int:
         """The sum of a number over ranks; all ranks take part."""
-        if ranks() == 1:
-            return value
-        total = torch.tensor(value, device=self.args.device)
-        dist.all_reduce(total)
-        return int(total)
-
-    def _nested_mean(self, value: Tensor) -> float:
-        if ranks() == 1:
-            return float(value)
-        total = value.clone()
-        dist.all_reduce(total)
-        return float(total / ranks())
+        return int(reduced(torch.tensor(value, device=self.args.device)))
