@@ -96,7 +96,9 @@ class Run:
             ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
             together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **{k: str(v) for k, v in ranks.items()}}
             environment = PATIENT | (together if world > 1 else {})
-            process = _context.Process(target=_process, args=(target or _command, arguments, str(log), environment, file_limit))
+            process = _context.Process(
+                target=_process, args=(target or _command, arguments, str(log), environment, file_limit)
+            )
             process.start()
             self.processes.append(process)
 
@@ -209,6 +211,8 @@ def _command(arguments: list[str]) -> int:
 
 def _process(target: Any, arguments: Any, log: str, environment: dict[str, str], file_limit: int | None) -> None:
     os.environ.update(environment)
+    # Not the server's: workers of a loader are to be forked, as in a process from the command line.
+    multiprocessing.set_start_method("fork", force=True)
     with Path(log).open("a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

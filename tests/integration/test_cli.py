@@ -268,6 +268,13 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(workspace, capsys):
     assert "optimizer.learning_rate" in capsys.readouterr().err
     assert main(["train", str(file), "--exposures.times", "3"]) == 2
     assert "plan" in capsys.readouterr().err
+    for option, value in (("sinks.active", "8"), ("model.heads", "1")):
+        assert main(["train", str(file), f"--{option}", value]) == 2
+        assert option in capsys.readouterr().err
+    # Killed after its last checkpoint: there is only the model left to write.
+    assert main(["train", str(file)]) == 0
+    assert json.loads((root / "again" / "run.json").read_text())["padding_share"] > 0
+    shutil.rmtree(root / "again")
     assert main(["train", str(file), "--exposures.times", "3", "--fresh"]) == 0
 
 

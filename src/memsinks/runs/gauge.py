@@ -26,11 +26,15 @@ class Meter(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Tokens trained on since the run began, without padding, over all ranks, also those before a resume."""
+        """Tokens predicted since the run began, over all ranks, also those before a resume."""
 
     @property
     def slots(self) -> int:
         """Token slots of the same batches, padding included."""
+
+    @property
+    def padding(self) -> int:
+        """Slots that held padding."""
 
     @property
     def waiting_seconds(self) -> float:
@@ -62,6 +66,11 @@ class RankMeter:
         return self._trainer.total(self._trainer.slots)
 
     @property
+    def padding(self) -> int:
+        """Over all ranks."""
+        return self._trainer.total(self._trainer.padding)
+
+    @property
     def waiting_seconds(self) -> float:
         """Of this rank."""
         return self._trainer.waiting_seconds
@@ -83,6 +92,7 @@ class _Reading(NamedTuple):
     paused: float
     tokens: int
     slots: int
+    padding: int
     waiting: float
 
 
@@ -113,7 +123,6 @@ class Gauge(TrainerCallback):
         self._paused = 0.0
         self._started = clock()
         self._last: _Reading | None = None
-        self._begun = False
         self.elapsed_before = 0.0
         """Seconds that the run had taken before this process resumed it."""
 
@@ -134,7 +143,7 @@ class Gauge(TrainerCallback):
                 figures["mfu"] = figures["tokens_per_second"] / self._peak_tokens
             figures["waiting_share"] = (now.waiting - last.waiting) / seconds
         if now.slots > last.slots:
-            figures["padding_share"] = 1 - (now.tokens - last.tokens) / (now.slots - last.slots)
+            figures["padding_share"] = (now.padding - last.padding) / (now.slots - last.slots)
         figures["elapsed_seconds"] = self.elapsed_before + now.clock - self._started
         figures["skipped_steps"] = self._meter.skipped_steps
         every = self._histogram_every
@@ -160,15 +169,6 @@ class Gauge(TrainerCallback):
         """Start the clock."""
         self._started = self._clock()
         self._last = self._read(state.global_step)
-        self._begun = False
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Take the counters of a resumed run, some of which Trainer restores only now."""
-        if not self._begun and self._last is not None:
-            self._last = self._last._replace(tokens=self._meter.tokens, slots=self._meter.slots)
-            self._begun = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Leave the time that writing the checkpoint took out of the next interval."""
@@ -177,7 +177,9 @@ class Gauge(TrainerCallback):
 
     def _read(self, step: int) -> _Reading:
         meter = self._meter
-        return _Reading(step, self._clock(), self._paused, meter.tokens, meter.slots, meter.waiting_seconds)
+        return _Reading(
+            step, self._clock(), self._paused, meter.tokens, meter.slots, meter.padding, meter.waiting_seconds
+        )
 
 
 def exposure_bins(counts: Iterable[int]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from memsinks.audit import TokenizedDocument
 from memsinks.checkpoint.run import staged
-from memsinks.config import config_hash, config_toml
+from memsinks.config import config_hash, config_toml, flat_values
 from memsinks.errors import InputError
 from memsinks.runs.build import Blueprint, build_model, plan_run
 from memsinks.runs.evaluation import Evaluation
@@ -36,6 +36,8 @@ from memsinks.training.state import whole_weights
 from memsinks.training.trainer import SinkTrainer
 
 CONFIG, RECORD = "run.toml", "run.json"
+_FREE = ("model.attention", "sinks.kernel")
+"""Settings of the model that may change when a run goes on: they decide how it is computed, not what."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
             say=say,
             facts=facts,
             companions={CONFIG: config_toml(config)},
+            settings={k: v for k, v in flat_values(config) if k.startswith(("model.", "sinks.")) and k not in _FREE},
         )
         record = _record(blueprint, result, facts)
         if not result.stopped:
@@ -206,7 +209,7 @@ def _record(blueprint: Blueprint, result: TrainResult, facts: dict[str, Any]) ->
         "planned_exposures": text.plan.total,
         "steps": result.steps,
         "tokens": result.tokens,
-        "padding_share": round(1 - result.tokens / result.slots, 4) if result.slots else None,
+        "padding_share": round(result.padding / result.slots, 4),
         "waiting_share": round(result.waiting_seconds / result.seconds, 4),
         "seconds": round(result.seconds, 1),
         "skipped_steps": result.skipped_steps,
@@ -244,9 +247,8 @@ def _summary(config: RunConfig, result: TrainResult, record: dict[str, Any]) -> 
             f"stopped after step {result.steps}; its checkpoint is in {directory}. The same command goes on from there."
         ]
     return [
-        f"{result.steps} steps over {result.tokens:,} tokens in {result.seconds:.0f} s; "
-        f"{record['padding_share']:.1%} of token slots were padding, {record['waiting_share']:.1%} of the time was "
-        "spent waiting for data",
+        f"{result.steps} steps over {result.tokens:,} tokens; {record['padding_share']:.1%} of token slots were "
+        f"padding, {record['waiting_share']:.1%} of this start's {result.seconds:.0f} s was spent waiting for data",
         f"{config.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, {METRICS}, {RECORD}, "
         f"{CONFIG}",
         f"{directory}: run.log and checkpoints; remove it when you no longer want to resume",

@@ -50,6 +50,15 @@ class RankBatches(Sampler[list[int]]):
                 yield list(range(min(first, end), min(first + self.micro_batch_size, end)))
 
 
+def trailing(predicted: torch.Tensor) -> int:
+    """Slots behind the last predicted token of each row, which are padding: ``bool [B, T]`` to their number.
+
+    The first token of a chunk is not predicted either, but another of the chunk always follows it.
+    """
+    places = torch.arange(1, predicted.shape[-1] + 1, device=predicted.device)
+    return predicted.numel() - int((predicted * places).amax(dim=-1).sum()) if predicted.numel() else 0
+
+
 class PaddingCollator:
     """Collates as ``collator`` does; no rows become a batch of one row in which nothing is predicted or counted."""
 

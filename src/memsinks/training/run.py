@@ -1,6 +1,7 @@
 """Train a model on a prepared corpus."""
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,7 @@ class TrainResult:
         steps: optimiser steps.
         tokens: tokens predicted.
         slots: token slots of all batches, padding included.
+        padding: those that held padding.
         seconds: wall time of the training loop in this process.
         waiting_seconds: how much of it was spent waiting for the loader.
         skipped_steps: steps left out because a gradient was not finite.
@@ -78,6 +80,7 @@ class TrainResult:
     steps: int
     tokens: int
     slots: int
+    padding: int
     seconds: float
     waiting_seconds: float
     skipped_steps: int
@@ -99,6 +102,7 @@ def train(
     say: Callable[[str], None] = lambda message: None,
     facts: Mapping[str, Any] | None = None,
     companions: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train ``model`` in place; all ranks call it.
 
@@ -113,6 +117,7 @@ def train(
         say: told about the start, such as a damaged checkpoint that was passed over.
         facts: what else every checkpoint should note.
         companions: text files to write into every checkpoint, by name.
+        settings: further ones, by key, that a run must share with the checkpoint that it goes on from.
 
     Raises:
         ConfigError: there is nothing to resume from, or the checkpoint is of a run with other text or settings.
@@ -121,8 +126,8 @@ def train(
     rows = training_rows(text, config)
     steps = planned_steps(len(rows), config)
     arguments = _arguments(config, steps, directory)
-    settings = _settings(text, config)
-    checkpoint = _checkpoint(directory, settings, say) if resume else None
+    identity = _identity(text, config, settings or {})
+    checkpoint = _checkpoint(directory, identity, say) if resume else None
     stop = StopOnSignal()
     trainer = SinkTrainer(
         model,
@@ -136,7 +141,7 @@ def train(
         sink_weight_decay=config.optimizer.sink_weight_decay,
         gradients="dense" if config.parallel.sinks == "dense" and uses_sinks(model) else None,
     )
-    trainer.facts = {**(facts or {}), **settings}
+    trainer.facts = {**(facts or {}), **identity}
     trainer.companions = dict(companions or {})
     trainer.remove_callback(PrinterCallback)
     for callback in [*(callbacks(trainer) if callable(callbacks) else callbacks), *([stop] if stoppable else [])]:
@@ -158,6 +163,7 @@ def train(
         steps=trainer.state.global_step,
         tokens=exposures.tokens,
         slots=trainer.total(trainer.slots),
+        padding=trainer.total(trainer.padding),
         seconds=seconds,
         waiting_seconds=trainer.waiting_seconds,
         skipped_steps=trainer.skipped_steps,
@@ -264,13 +270,15 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
     return arguments
 
 
-def _settings(text: TrainText, config: TrainConfig) -> dict[str, Any]:
-    # Only what TrainConfig itself has: a run's name or model is not the trainer's business.
-    values = {key: value for key, value in flat_values(config, TrainConfig) if not key.startswith(FREE_TO_CHANGE)}
-    return {"settings": values, "text": text.facts()}
+def _identity(text: TrainText, config: TrainConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint and the run that goes on from it must share."""
+    # Of config only what TrainConfig itself has: what else a run has is for its caller to name.
+    own = {key: value for key, value in flat_values(config, TrainConfig) if not key.startswith(FREE_TO_CHANGE)}
+    # As JSON gives them back: tuples are lists there.
+    return {"settings": json.loads(json.dumps({**own, **settings}, default=str)), "text": text.facts()}
 
 
-def _checkpoint(directory: Path, settings: dict[str, Any], say: Callable[[str], None]) -> Path:
+def _checkpoint(directory: Path, identity: dict[str, Any], say: Callable[[str], None]) -> Path:
     found: Any = None
     if is_first():
         folder, problems = checkpoints.newest(directory)
@@ -279,9 +287,9 @@ def _checkpoint(directory: Path, settings: dict[str, Any], say: Callable[[str], 
     for problem in problems:
         say(f"passed over a damaged checkpoint: {problem}")
     if folder is None:
-        raise ConfigError(f"there is no checkpoint to resume from in {directory}; train without resume first")
+        raise ConfigError(f"there is no whole checkpoint to resume from in {directory}; start afresh (--fresh)")
     for part, what in (("text", "text"), ("settings", "setting")):
-        for key, value in settings[part].items():
+        for key, value in identity[part].items():
             before = content[part].get(key)
             if before != value:
                 shown = f" ({before} there, {value} here)" if part == "settings" else ""

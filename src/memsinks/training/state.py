@@ -84,6 +84,7 @@ def load_optimizer(model: nn.Module, optimizer: SinkAdamW, scheduler: Any, folde
         CheckpointError: a file is missing or unreadable, or belongs to another model.
     """
     shards = _shards(model)
+    sinks = {p for group in optimizer.param_groups if "rows" in group for p in group["params"]}
     try:
         numbers = json.loads((folder / NUMBERS).read_text())
         with safe_open(folder / TENSORS, "pt") as saved:
@@ -93,7 +94,13 @@ def load_optimizer(model: nn.Module, optimizer: SinkAdamW, scheduler: Any, folde
                     if f"{name}.{key}" in left:
                         left.remove(f"{name}.{key}")
                         value = saved.get_tensor(f"{name}.{key}")
-                        optimizer.state[parameter][key] = _part(value, parameter, shards.get(parameter))
+                        part = _part(value, parameter, shards.get(parameter))
+                        if not _fits(part, parameter, parameter in sinks):
+                            raise CheckpointError(
+                                f"{folder / TENSORS} belongs to another model: {name}.{key} is {list(value.shape)} "
+                                "there"
+                            )
+                        optimizer.state[parameter][key] = part
         groups = numbers["groups"]
         if left or len(groups) != len(optimizer.param_groups):
             raise CheckpointError(f"{folder / TENSORS} belongs to another model: {sorted(left)[:1] or 'groups differ'}")
@@ -102,6 +109,13 @@ def load_optimizer(model: nn.Module, optimizer: SinkAdamW, scheduler: Any, folde
         scheduler.load_state_dict(numbers["schedule"])
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder}: the optimiser cannot be restored ({error!r})") from error
+
+
+def _fits(state: Tensor, parameter: Tensor, is_sinks: bool) -> bool:
+    if state.ndim == 0 or not is_sinks:
+        return state.ndim == 0 or state.shape == parameter.shape
+    # Of a pool that grew after its last step, the new rows have no state yet.
+    return len(state) <= len(parameter) and state.shape[1:] == parameter.shape[1 : state.ndim]
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:

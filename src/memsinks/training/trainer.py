@@ -20,8 +20,9 @@ from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.files import load_sinks
 from memsinks.sinks.selection import mix
 from memsinks.sinks.sharding import shard_sinks
+from memsinks.stream.rows import IGNORED
 from memsinks.training import checkpoints
-from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader
+from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader, trailing
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import Gradients, SinkAdamW, uses_sinks
 from memsinks.training.ranks import on_first_rank, ranks, reduced
@@ -76,6 +77,8 @@ class SinkTrainer(Trainer):
         self.exposures = ExposureCounter()
         self.slots = 0
         """Token slots of this rank's batches, padding included."""
+        self.padding = 0
+        """Those that held padding."""
         self.extra_logs: Callable[[dict[str, float], TrainerState], dict[str, float]] = lambda logs, state: {}
         """Further figures to log; called on all ranks with every log entry of Trainer's own."""
         self.facts: dict[str, Any] = {}
@@ -157,8 +160,8 @@ class SinkTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; its ``exposed_ids`` are counted and kept from the model."""
         exposed = inputs.pop("exposed_ids", None)
-        tokens = int((inputs["labels"] != -100).sum()) if exposed is not None and "labels" in inputs else 0
-        slots = inputs["input_ids"].numel() if "input_ids" in inputs else 0
+        predicted = inputs["labels"] != IGNORED if "labels" in inputs else torch.zeros(0, 0, dtype=torch.bool)
+        tokens, slots, padding = int(predicted.sum()), predicted.numel(), trailing(predicted)
         loss = super().training_step(model, inputs, *args, **kwargs)
         if (optimizer := self._sink_optimizer()) is not None:
             # Trainer empties gradients through the model, of which the optimiser learns nothing.
@@ -166,6 +169,7 @@ class SinkTrainer(Trainer):
         if exposed is not None:
             self.exposures.update(exposed, tokens)
         self.slots += slots
+        self.padding += padding
         return loss
 
     # Optimiser
@@ -273,6 +277,7 @@ class SinkTrainer(Trainer):
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "slots": self.total(self.slots),
+            "padding": self.total(self.padding),
         }
         if write:
             (folder / PROGRESS).write_text(json.dumps(progress))
@@ -303,6 +308,9 @@ class SinkTrainer(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
             load_optimizer(self.bare_model(), optimizer, self.lr_scheduler, Path(checkpoint))
+            if self.args.process_index == 0:
+                progress = json.loads((Path(checkpoint) / PROGRESS).read_text())
+                self.slots, self.padding = progress["slots"], progress["padding"]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
@@ -318,7 +326,6 @@ class SinkTrainer(Trainer):
         self._tr_loss += progress["loss"]
         self._total_loss_scalar = progress["total_loss"]
         self._globalstep_last_logged = progress["last_logged"]
-        self.slots = progress["slots"] if self.args.process_index == 0 else 0
 
     def _load_best_model(self) -> None:
         exposures = self.exposures

@@ -25,7 +25,7 @@ class Counters:
     """A meter whose counters a test sets."""
 
     def __init__(self):
-        self.tokens = self.slots = self.skipped_steps = 0
+        self.tokens = self.slots = self.padding = self.skipped_steps = 0
         self.waiting_seconds = 0.0
         self.exposures = ExposureCounter()
 
@@ -57,14 +57,14 @@ def started(step=0, **options):
 
 def test_figures_are_those_of_the_interval():
     gauge, meter, clock = started(flops_per_token=50.0, peak_flops=200_000.0)
-    meter.tokens, meter.slots, meter.waiting_seconds = 6000, 8000, 0.5
+    meter.tokens, meter.slots, meter.padding, meter.waiting_seconds = 6000, 8000, 2000, 0.5
     clock.now += 4
     first = gauge.extra_logs({"loss": 2.0}, state_at(10))
     assert first["tokens_per_second"] == 1500
     assert first["mfu"] == 1500 * 50 / 200_000
     assert first["padding_share"] == 0.25
     assert first["waiting_share"] == 0.125
-    meter.tokens, meter.slots, meter.waiting_seconds, meter.skipped_steps = 7000, 10_000, 1.5, 3
+    meter.tokens, meter.slots, meter.padding, meter.waiting_seconds, meter.skipped_steps = 7000, 10_000, 3000, 1.5, 3
     clock.now += 2
     second = gauge.extra_logs({"loss": 2.0}, state_at(20, logged=[10]))
     assert second == {
@@ -113,15 +113,11 @@ def test_a_checkpoint_between_entries_is_not_taken_for_training_time_lost():
 def test_tokens_before_a_resume_do_not_count_as_speed():
     meter, clock = Counters(), Clock()
     gauge = Gauge(meter, clock=clock)
-    meter.tokens = 5000
+    meter.tokens, meter.slots, meter.padding = 5000, 6000, 900
     gauge.on_train_begin(None, state_at(50), TrainerControl())
-    # Trainer restores some counters between the two events.
-    meter.slots = 6000
-    gauge.on_step_begin(None, state_at(50), TrainerControl())
     gauge.elapsed_before = 70.0
     clock.now += 10
-    meter.tokens, meter.slots = 5100, 6200
-    gauge.on_step_begin(None, state_at(51), TrainerControl())
+    meter.tokens, meter.slots, meter.padding = 5100, 6200, 1000
     figures = gauge.extra_logs({"loss": 1.0}, state_at(60))
     assert figures["tokens"] == 5100
     assert figures["tokens_per_second"] == 10

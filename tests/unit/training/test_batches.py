@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from memsinks.sinks.attach import sinks_of
 from memsinks.stream import Collator
-from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader
+from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader, trailing
 from memsinks.training.optimizer import SinkAdamW
 
 KINDS = ("plain", "packed", "placebo")
@@ -208,3 +208,13 @@ def test_starting_the_readers_is_waiting_too(monkeypatch):
     loader = WaitingLoader(Slow(0.0), batch_size=2)
     assert len(list(loader)) == 2
     assert loader.waiting_seconds >= 0.05
+
+
+def test_padding_is_what_follows_the_last_token():
+    data = rows("packed")
+    for chosen in ([0], [0, 1, 2], list(range(len(data)))):
+        batch = Collator(0, with_exposures=True)([data[i] for i in chosen])
+        used = sum(len(data[i]["input_ids"]) for i in chosen)
+        assert trailing(batch["labels"] != -100) == batch["labels"].numel() - used
+    assert trailing(torch.zeros(2, 5, dtype=torch.bool)) == 10
+    assert trailing(torch.zeros(0, 0, dtype=torch.bool)) == 0

@@ -22,10 +22,6 @@ from memsinks.training.state import load_optimizer, load_weights, save_optimizer
 
 TRAINED, NEW, ROWS = (1, 2, 3), 77, 6
 
-resized = pytest.mark.xfail(
-    raises=(IndexError, AssertionError), strict=True, reason="SinkAdamW does not resize its state; diff proposed"
-)
-
 
 def made(model, gradients):
     return SinkAdamW(
@@ -51,7 +47,6 @@ def shared(model, optimizer) -> dict:
     return {k: v for k, v in everything(model, optimizer).items() if ".sinks." not in k}
 
 
-@resized
 @BOTH
 @pytest.mark.parametrize("when", ["between steps", "before the step"])
 def test_trained_ids_go_on_as_if_the_pool_had_not_grown(gradients, when):
@@ -83,7 +78,6 @@ def test_trained_ids_go_on_as_if_the_pool_had_not_grown(gradients, when):
     assert_bitwise(old_and_new(model, optimizer)[0], sink_tensors(other, oracle))
 
 
-@resized
 @BOTH
 def test_new_rows_start_as_under_a_new_optimiser(gradients):
     model, optimizer = stepped(gradients)
@@ -103,7 +97,6 @@ def test_new_rows_start_as_under_a_new_optimiser(gradients):
         assert torch.equal(moved, touched)
 
 
-@resized
 @BOTH
 def test_growing_again_and_again(gradients):
     model, optimizer = stepped(gradients)
@@ -125,7 +118,6 @@ def test_a_step_without_sinks_after_growth(gradients):
     assert_bitwise(old_and_new(model, optimizer)[0], before)
 
 
-@resized
 @pytest.mark.parametrize("steps_before_saving", [0, 1])
 def test_a_grown_optimiser_is_saved_and_restored(tmp_path, steps_before_saving):
     """Also where the pool grew after the last step, so that its state is still short."""

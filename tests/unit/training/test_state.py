@@ -119,7 +119,6 @@ def test_the_optimiser_of_another_model_names_a_tensor(folder):
     assert ".exp_avg" in message or ".step" in message
 
 
-@pytest.mark.xfail(strict=True, reason="state.load_optimizer does not compare shapes; diff proposed")
 @pytest.mark.parametrize("options", [{"pool": 9}, {"overrides": {"intermediate_size": 20}}])
 def test_an_optimiser_of_another_shape_names_a_tensor(folder, options):
     message = refused(folder, new_model(torch.float32, **options))
