@@ -44,7 +44,7 @@ quickstart: $(STAMP) ## train the three arms on the shipped stories and print th
 	$(BIN)/memsinks quickstart
 
 test: $(STAMP) ## all tests but the long ones and those that need a browser
-	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) -m "not long and not system"
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) --dist loadfile -m "not long and not system"
 
 test-system: $(STAMP) ## open the report page in a headless Chromium
 	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
@@ -61,9 +61,12 @@ check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time and memory of the sink layer, and of a training step of the quickstart
+bench: $(STAMP) ## time and memory of the sink layer and of training steps, the stream, and the estimate
 	$(BIN)/python benchmarks/sink_layer.py
 	$(BIN)/python benchmarks/quickstart_step.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/stream.py
+	$(BIN)/python benchmarks/estimate_peak.py
 
 docs: $(DOCS_STAMP) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

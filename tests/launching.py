@@ -29,7 +29,7 @@ PATIENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "P
 
 _context = multiprocessing.get_context("forkserver")
 
-WORDS = "the small boat went to sea and came back with fish for old friends who sang".split()
+WORDS = ["the", "small", "boat", "went", "to", "sea", "and", "came", "back", "with", "fish", "for", "old", "friends"]
 
 # Shapes that are quick to train; gradients that are zero but for rounding stay below eps, so that Adam does not turn
 # rounding into steps of full size.

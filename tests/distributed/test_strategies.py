@@ -129,8 +129,8 @@ def test_the_last_step_leaves_a_rank_without_rows(corpus, tmp_path):
     """What the cases above rely on: an empty micro-batch on one rank, in the very last step."""
     from memsinks.config import read_config
     from memsinks.runs.build import plan_run
+    from memsinks.runs.config import RunConfig
     from memsinks.training.batches import RankBatches
-    from memsinks.training.config import RunConfig
     from memsinks.training.run import training_rows
 
     left = {}

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from memsinks.cli import main
 from memsinks.config import config_hash, read_config
+from memsinks.runs.config import RunConfig
 from memsinks.runs.metrics import read_metrics
 from memsinks.training.checkpoints import checkpoints
-from memsinks.training.config import RunConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
 

@@ -11,19 +11,15 @@ from hypothesis import strategies as st
 
 from memsinks.config import Section, config_hash, config_toml, differences, flat_values, parse_config, read_config
 from memsinks.errors import ConfigError
+from memsinks.runs.config import CorpusConfig, ExposureConfig, ModelConfig, RunConfig, SinksConfig
 from memsinks.sinks.config import Allocation, Init, Kernel
 from memsinks.training.config import (
     CheckpointConfig,
-    CorpusConfig,
-    ExposureConfig,
     LoggingConfig,
-    ModelConfig,
     OptimizerConfig,
     ParallelConfig,
     PrecisionConfig,
-    RunConfig,
     ScheduleConfig,
-    SinksConfig,
     StreamConfig,
 )
 

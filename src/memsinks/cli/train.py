@@ -13,10 +13,10 @@ from rich.console import Console
 
 from memsinks.config import config_toml, read_config
 from memsinks.runs.build import plan_model, plan_run
+from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import Estimate, estimate_run
 from memsinks.runs.estimate_table import render
 from memsinks.runs.run import execute
-from memsinks.training.config import RunConfig
 from memsinks.training.run import planned_steps, training_rows
 
 

@@ -12,13 +12,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError
+from memsinks.runs.config import RunConfig
 from memsinks.sinks.attach import attach
 from memsinks.sinks.capacity import grow, register
 from memsinks.sinks.config import Allocation, SinkConfig, mlp_width
 from memsinks.sinks.files import METADATA, load_sinks
 from memsinks.stream import ExposurePlan, GovernedPolicy, governed
 from memsinks.training.attention import Choice, choose_attention
-from memsinks.training.config import RunConfig
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.model import small_llama
 from memsinks.training.run import TrainText, bf16_pays

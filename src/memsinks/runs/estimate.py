@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from memsinks.errors import ConfigError
+from memsinks.runs.config import RunConfig
 from memsinks.runs.memory import Geometry, Memory, Shape, Traffic, memory_of, touched_rows, traffic_of
 from memsinks.runs.peak import peak_flops
 from memsinks.sinks.attach import attach, sinks_of
 from memsinks.sinks.config import SinkConfig, mlp_width
 from memsinks.sinks.families import family_of
-from memsinks.training.config import RunConfig
 from memsinks.training.run import bf16_pays
 
 DOCUMENT_TOKENS = 512

@@ -20,6 +20,7 @@ from memsinks.checkpoint.run import staged
 from memsinks.config import config_hash, config_toml, flat_values
 from memsinks.errors import InputError
 from memsinks.runs.build import Blueprint, build_model, plan_run
+from memsinks.runs.config import RunConfig
 from memsinks.runs.evaluation import Evaluation
 from memsinks.runs.gauge import Gauge, RankMeter, training_flops_per_token
 from memsinks.runs.live import LiveView, RunLog
@@ -27,7 +28,6 @@ from memsinks.runs.metrics import METRICS, MetricsWriter
 from memsinks.runs.peak import peak_flops
 from memsinks.sinks.isolation import check_isolation
 from memsinks.training import checkpoints
-from memsinks.training.config import RunConfig
 from memsinks.training.exposures import EXPOSURES
 from memsinks.training.optimizer import uses_sinks
 from memsinks.training.ranks import ranks

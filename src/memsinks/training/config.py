@@ -1,17 +1,15 @@
-"""The settings of a training run, one dataclass a section of the TOML file."""
+"""How to train, one dataclass a section of a run's TOML file; :mod:`memsinks.runs.config` adds what to train."""
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from memsinks.config import Section
 from memsinks.errors import ConfigError
-from memsinks.sinks.config import Allocation, Init, Kernel
-from memsinks.stream.plan import PolicyKind
 
 
-def _positive(section: str, config: object, *names: str, least: int = 1) -> None:
+def check_least(section: str, config: object, *names: str, least: int = 1) -> None:
+    """Raise :class:`ConfigError` for the first of ``names`` whose value is set and below ``least``."""
     for name in names:
         value = getattr(config, name)
         if value is not None and value < least:
@@ -35,9 +33,9 @@ class StreamConfig(Section):
     workers: int = 0
 
     def __post_init__(self) -> None:
-        _positive("stream", self, "max_length", least=3)
-        _positive("stream", self, "window")
-        _positive("stream", self, "workers", least=0)
+        check_least("stream", self, "max_length", least=3)
+        check_least("stream", self, "window")
+        check_least("stream", self, "workers", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +94,8 @@ class ScheduleConfig(Section):
     min_lr_ratio: float = 0.1
 
     def __post_init__(self) -> None:
-        _positive("schedule", self, "batch_size", "micro_batch_size", "steps")
-        _positive("schedule", self, "warmup_steps", least=0)
+        check_least("schedule", self, "batch_size", "micro_batch_size", "steps")
+        check_least("schedule", self, "warmup_steps", least=0)
         if not 0 <= self.min_lr_ratio <= 1:
             raise ConfigError(f"schedule.min_lr_ratio must be between 0 and 1, not {self.min_lr_ratio}")
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
@@ -155,8 +153,8 @@ class CheckpointConfig(Section):
     keep: int = 2
 
     def __post_init__(self) -> None:
-        _positive("checkpoints", self, "every_steps", least=0)
-        _positive("checkpoints", self, "keep")
+        check_least("checkpoints", self, "every_steps", least=0)
+        check_least("checkpoints", self, "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +177,8 @@ class LoggingConfig(Section):
     live: bool = True
 
     def __post_init__(self) -> None:
-        _positive("logging", self, "every_steps", "evaluate_documents")
-        _positive("logging", self, "evaluate_every", least=0)
+        check_least("logging", self, "every_steps", "evaluate_documents")
+        check_least("logging", self, "evaluate_every", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,163 +201,3 @@ class TrainConfig(Section):
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be at least 0 and below 2**63, not {self.seed}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig(Section):
-    """The text.
-
-    Attributes:
-        path: a folder that memsinks prepare wrote.
-        verify: compare every file of it with its hash first.
-    """
-
-    path: Path = Path("corpus")
-    verify: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExposureConfig(Section):
-    """How often each document is seen, and which documents get sinks.
-
-    Attributes:
-        plan: Parquet file with columns document and exposures; default: every training document once.
-        repeat: names of documents to repeat.
-        times: exposures of each document of repeat.
-        cap: most exposures of any document; default no limit.
-        govern: documents that train with their sinks: all, repeated (planned at least twice), sources, column.
-        govern_values: the sources, or the values of govern_column.
-        govern_column: metadata column that says which documents are governed.
-        placebo_share: share of the other documents' passes that train with a governed document's sinks on, which do
-            not learn from them: it makes the shared neurons robust to sinks that are on.
-    """
-
-    plan: Path | None = None
-    repeat: tuple[str, ...] = ()
-    times: int = 64
-    cap: int | None = None
-    govern: PolicyKind = "repeated"
-    govern_values: tuple[str, ...] = ()
-    govern_column: str | None = None
-    placebo_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive("exposures", self, "times", "cap")
-        if not 0 <= self.placebo_share <= 1:
-            raise ConfigError(f"exposures.placebo_share must be between 0 and 1, not {self.placebo_share}")
-        if (self.govern in ("sources", "column")) != bool(self.govern_values):
-            raise ConfigError(
-                f"exposures.govern={self.govern!r} takes {'no' if self.govern_values else 'at least one of'} "
-                "exposures.govern_values"
-            )
-        if (self.govern == "column") != (self.govern_column is not None):
-            raise ConfigError("exposures.govern_column goes with exposures.govern='column', and only with it")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig(Section):
-    """The model without its sinks.
-
-    Attributes:
-        pretrained: folder or name of a pretrained model to continue from; one with sinks keeps them.
-        config: config.json of a transformers model to train from scratch.
-        hidden, layers, heads, width: shape of a small Llama, trained where neither of the two is given; width is the
-            MLP's.
-        attention: attn_implementation, or auto for one that fits the machine and the rows.
-    """
-
-    pretrained: str | None = None
-    config: Path | None = None
-    hidden: int = 256
-    layers: int = 4
-    heads: int = 4
-    width: int = 688
-    attention: str = "auto"
-
-    def __post_init__(self) -> None:
-        _positive("model", self, "hidden", "layers", "heads", "width")
-        if self.pretrained is not None and self.config is not None:
-            raise ConfigError(
-                "model.pretrained continues a model and model.config starts a new one; give one of the two"
-            )
-        if self.pretrained is None and self.config is None and self.hidden % self.heads:
-            raise ConfigError(f"model.hidden={self.hidden} is not a multiple of model.heads={self.heads}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SinksConfig(Section):
-    """The sinks.
-
-    Attributes:
-        attach: give the model sinks; without them this trains a baseline.
-        pool: sinks in each layer: a count, or a fraction of the MLP's width.
-        active: sinks that one sequence ID switches on: a count, or a fraction of the pool.
-        shared: the paper's split instead of pool: this fraction of the MLP's width stays shared, the rest is the pool.
-        allocation: hashed (sequence IDs share the pool), disjoint (each governed ID owns rows), hybrid (the IDs of
-            owners own rows, all others share the rest).
-        owned: with hybrid, rows that are kept for owners.
-        owners: with hybrid, the sources whose sequence IDs own rows.
-        grow: with a pretrained model that has sinks, so many more in each layer, for IDs it was not trained on.
-        block: rows are chosen in runs of this many neighbours.
-        init: random, noop (the sinks change nothing at first), or auto: noop for a pretrained model.
-        kernel: gathered computes active rows only; dense computes the pool and masks it (the oracle).
-    """
-
-    attach: bool = True
-    pool: int | float | None = None
-    active: int | float | None = None
-    shared: float | None = None
-    allocation: Allocation = "hashed"
-    owned: int | float = 0
-    owners: tuple[str, ...] = ()
-    grow: int = 0
-    block: int = 1
-    init: Init = "auto"
-    kernel: Kernel = "gathered"
-
-    def __post_init__(self) -> None:
-        _positive("sinks", self, "grow", least=0)
-        _positive("sinks", self, "block")
-        for name in ("pool", "active"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"sinks.{name} must be a positive count or fraction, not {value}")
-        if isinstance(self.active, float) and self.active > 1:
-            raise ConfigError(f"sinks.active={self.active} is a fraction of the pool and must be at most 1.0")
-        if not 0 <= self.owned < math.inf:
-            raise ConfigError(f"sinks.owned must be a count or fraction of 0 or more, not {self.owned}")
-        if self.shared is not None and not 0 < self.shared < 1:
-            raise ConfigError(f"sinks.shared must be a fraction between 0 and 1, not {self.shared}")
-        if self.shared is not None and self.pool is not None:
-            raise ConfigError("sinks.shared makes the rest of the MLP the pool and sinks.pool sizes it; give one")
-        if self.allocation != "hybrid" and (self.owned or self.owners):
-            raise ConfigError("sinks.owned and sinks.owners go with sinks.allocation='hybrid' only")
-        if self.allocation == "hybrid" and not (self.owned and self.owners):
-            raise ConfigError("sinks.allocation='hybrid' needs sinks.owned (rows) and sinks.owners (sources)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig(TrainConfig):
-    """One run of ``memsinks train``: everything that leads to its result.
-
-    Attributes:
-        output: where the model goes; checkpoints, log and metrics go to <output>-run beside it.
-    """
-
-    output: Path = Path("run")
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    sinks: SinksConfig = field(default_factory=SinksConfig)
-    exposures: ExposureConfig = field(default_factory=ExposureConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sinks.attach:
-            if self.sinks.shared is not None and self.model.pretrained is not None:
-                raise ConfigError(
-                    "sinks.shared splits the MLP of a new model, but model.pretrained is given; use sinks.pool"
-                )
-            if self.sinks.grow and self.model.pretrained is None:
-                raise ConfigError("sinks.grow enlarges the pool of a trained model; give model.pretrained")
-        elif self.exposures.placebo_share:
-            raise ConfigError("exposures.placebo_share needs sinks, but sinks.attach is false")

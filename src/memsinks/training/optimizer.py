@@ -67,9 +67,11 @@ class SinkAdamW(torch.optim.AdamW):
         rows = [p for sinks in layers for p in sinks.parameters()]
         row_set = set(rows)
         shared = [p for p in model.parameters() if p.requires_grad and p not in row_set]
+        # One pass over shared weights instead of several; "rows" are stepped here.
+        fused = {"fused": all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in shared)}
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in shared if p.ndim >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in shared if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in shared if p.ndim >= 2], "weight_decay": weight_decay, **fused},
+            {"params": [p for p in shared if p.ndim < 2], "weight_decay": 0.0, **fused},
             {"params": rows, "lr": lr * sink_lr_multiplier, "weight_decay": sink_weight_decay, "rows": True},
         ]
         super().__init__([g for g in groups if g["params"]], lr=lr, betas=betas, eps=eps)

@@ -255,6 +255,8 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
         save_steps=every or steps,
         save_total_limit=config.checkpoints.keep,
         report_to=list(config.logging.report_to) or "none",
+        project="memsinks",
+        run_name=directory.name,
         disable_tqdm=True,
         use_cpu=not cuda,
         dataloader_num_workers=config.stream.workers,

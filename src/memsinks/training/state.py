@@ -160,9 +160,9 @@ def _whole(value: Tensor, shard: RowShard | None) -> Tensor:
 
 def _part(value: Tensor, like: Tensor, shard: RowShard | None) -> Tensor:
     """This rank's part of a whole tensor that is spread as ``like`` is."""
+    value = value.to(like.device)
     if value.ndim == 0:
         return value
-    value = value.to(like.device)
     if isinstance(like, DTensor):
         return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
     return value if shard is None else value[shard.rank :: shard.world].clone()

@@ -143,6 +143,8 @@ class SinkTrainer(Trainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         epochs_and_skipped = super()._init_training_state(*args, **kwargs)
+        # Not how often the checkpoint's run saved and logged: that may differ now.
+        self.state.compute_steps(self.args, self.state.max_steps)
         assert self._batches is not None
         done = self.state.global_step >= self.state.max_steps
         self._batches.start = self._batches.steps if done else self.state.global_step % self._batches.steps

@@ -17,9 +17,9 @@ from memsinks.corpus import Columns, Corpus, PrepareConfig, prepare
 from memsinks.errors import CheckpointError, ConfigError, InputError, MemsinksError
 from memsinks.ids import to_tensor
 from memsinks.runs.build import brings_sinks, build_model, plan_model, plan_run
+from memsinks.runs.config import RunConfig
 from memsinks.sinks.attach import SinkModel, sinks_of
 from memsinks.stream import ExposurePlan
-from memsinks.training.config import RunConfig
 from memsinks.training.exposures import ExposureCounter
 
 WIDTH = 40

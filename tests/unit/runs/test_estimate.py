@@ -15,11 +15,11 @@ from memsinks import ConfigError, SinkConfig, attach
 from memsinks.config import read_config
 from memsinks.runs import estimate as module
 from memsinks.runs import peak
+from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import estimate, estimate_run
 from memsinks.runs.estimate_table import in_words, render
 from memsinks.runs.memory import Geometry, touched_rows
 from memsinks.sinks.attach import sinks_of
-from memsinks.training.config import RunConfig
 from tests.families import CONFIGS
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import pytest
 
 from memsinks.config import parse_config
 from memsinks.errors import ConfigError
-from memsinks.training.config import RunConfig
+from memsinks.runs.config import RunConfig
 
 
 def parse(settings: dict) -> RunConfig:

@@ -80,7 +80,7 @@ def test_equals_torch_adamw_when_every_row_is_touched(gradients, max_norm):
 def test_equals_torch_adamw_on_a_model_without_sinks():
     ours, theirs = plain_model("llama"), plain_model("llama")
     optimizer = SinkAdamW(ours, 0.01, weight_decay=0.0, max_grad_norm=None, **HYPER)
-    stock = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.0, **HYPER)
+    stock = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.0, fused=True, **HYPER)
     x = tokens()
     for _ in range(3):
         for model, opt in ((ours, optimizer), (theirs, stock)):
