@@ -82,8 +82,6 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
     resume = bool(checkpoints.checkpoints(directory)) and not fresh
     if first:
         check_space(config, model)
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / CONFIG).write_text(config_toml(config))
     notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
     facts = {"config_sha256": config_hash(config)}
     with ExitStack() as stack:
@@ -141,6 +139,9 @@ def _callbacks(
     blueprint: Blueprint, model: Any, trainer: SinkTrainer, directory: Path, log: RunLog, view: LiveView | None
 ) -> list[TrainerCallback]:
     config, text = blueprint.config, blueprint.text
+    if trainer.args.should_save:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / CONFIG).write_text(config_toml(config))
     steps = planned_steps(len(training_rows(text, config)), config)
     device = trainer.args.device
     peak = peak_flops(device, torch.bfloat16 if trainer.args.bf16 else torch.float32)
