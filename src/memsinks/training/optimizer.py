@@ -98,6 +98,8 @@ class SinkAdamW(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         whole, sharded = self._gradients()
+        # This step uses them up, whoever empties them: Trainer does it through the model.
+        self._exchanged = False
         norm = _norm(whole, sharded)
         touched = self._take_touched()
         if not torch.isfinite(norm):

@@ -165,9 +165,6 @@ class SinkTrainer(Trainer):
         predicted = inputs["labels"] != IGNORED if "labels" in inputs else torch.zeros(0, 0, dtype=torch.bool)
         tokens, slots, padding = int(predicted.sum()), predicted.numel(), trailing(predicted)
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if (optimizer := self._sink_optimizer()) is not None:
-            # Trainer empties gradients through the model, of which the optimiser learns nothing.
-            optimizer._exchanged = False
         if exposed is not None:
             self.exposures.update(exposed, tokens)
         self.slots += slots
