@@ -11,7 +11,7 @@ from pathlib import Path
 from memsinks.experiments.quickstart import QuickstartConfig
 from memsinks.experiments.robustness import robustness
 
-SHARES = (0.0, 0.1, 0.3)
+SHARES = (0.0, 0.03, 0.1, 0.3)
 
 
 def main() -> None:
