@@ -45,7 +45,7 @@ def build(hidden: int, shared: int, pool: int, active: int, variant: str) -> tup
     if variant == "plain":
         return model, None
     # The variants other than "plain" are the names of kernels.
-    attach(model, SinkConfig(pool=pool, active=active, kernel=variant))  # type: ignore[arg-type]
+    attach(model, SinkConfig(pool=pool, active=active, kernel=variant))
     return model, model.sink_config
 
 

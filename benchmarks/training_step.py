@@ -155,7 +155,7 @@ class Rival:
         self.model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
         options = {"betas": (0.9, 0.95), "weight_decay": 0.1}
         if not self.plain:
-            attach(self.model, SinkConfig(pool=pool, active=case.active, kernel=kind))  # type: ignore[arg-type]
+            attach(self.model, SinkConfig(pool=pool, active=case.active, kernel=kind))
         self.model.to(device).train()
         if case.checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})

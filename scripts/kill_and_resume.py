@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 RESULT = Path(__file__).parents[1] / "results" / "resume" / "kill.json"
 KILLS, SEED = 5, 7
@@ -68,9 +68,8 @@ def main() -> None:
     options = parser.parse_args()
     stories = options.stories.resolve()
     commit = _commit()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("a") as log:
         os.chdir(folder)
-        log = Path("log").open("a")  # noqa: SIM115
         _finish(["prepare", str(stories), "--output", "corpus", "--vocab-size", "4096"], log)
         repeat = _training_documents(8)
         for name in ("whole", "killed"):
@@ -193,8 +192,7 @@ def _sha256(content: bytes) -> str:
 def _parameters(folder: Path) -> dict[str, int]:
     counts = {}
     for part in ("model", "sinks"):
-        with safe_open(folder / f"{part}.safetensors", "np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = load_file(folder / f"{part}.safetensors")
         counts[part] = sum(value.size for value in tensors.values() if value.dtype.kind == "f")
     return {"shared": counts["model"], "sinks": counts["sinks"], "all": sum(counts.values())}
 

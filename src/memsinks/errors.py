@@ -7,7 +7,8 @@
     ├── ConfigError            settings that contradict each other or the model
     ├── UnsupportedModelError  the model's MLP cannot take sinks exactly
     ├── SequenceIdError        sequence IDs or sink masks are missing, misshapen or out of range
-    └── CheckpointError        a saved run is missing a part, or a part was altered
+    ├── CheckpointError        a saved run is missing a part, or a part was altered
+    └── WorkerError            a process that works for this one died
 
 A message says what was wrong, where, and what to do about it.
 """
@@ -35,3 +36,7 @@ class SequenceIdError(MemsinksError, ValueError):
 
 class CheckpointError(MemsinksError):
     """A saved run is missing a part, or a part was altered."""
+
+
+class WorkerError(MemsinksError):
+    """A process that works for this one died."""

@@ -238,6 +238,17 @@ def test_resuming_needs_every_part(whole, tmp_path, name):
         sink_trainer(tmp_path).train(resume_from_checkpoint=str(checkpoint))
 
 
+def test_a_disk_that_fills_up_in_torch_own_file_is_told_as_any_other(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    trainer = sink_trainer(tmp_path)
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="make room"):
+        trainer.train()
+    assert not list(tmp_path.rglob("checkpoint-*"))
+
+
 def test_the_best_model_comes_back_with_its_sinks(tmp_path):
     """Shared weights of one step with the sinks of another would be a model that never was."""
     trainer = sink_trainer(

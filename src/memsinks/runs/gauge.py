@@ -142,8 +142,9 @@ class Gauge(TrainerCallback):
             if self._peak_tokens is not None:
                 figures["mfu"] = figures["tokens_per_second"] / self._peak_tokens
             figures["waiting_share"] = (now.waiting - last.waiting) / seconds
-        if now.slots > last.slots:
-            figures["padding_share"] = (now.padding - last.padding) / (now.slots - last.slots)
+        if now.slots:
+            # Of the run so far: unlike the interval's, it does not depend on where a resume cut the interval.
+            figures["padding_share"] = now.padding / now.slots
         figures["elapsed_seconds"] = self.elapsed_before + now.clock - self._started
         figures["skipped_steps"] = self._meter.skipped_steps
         every = self._histogram_every

@@ -1,6 +1,7 @@
 """A training run as a person follows it: on a terminal, as plain lines, and in a log file."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from memsinks.runs.following import Following, moment, span
 BAR_WIDTH = 16
 
 
-class _Follower(TrainerCallback):
+class _Follower(TrainerCallback, ABC):
     """Common part: keeps :class:`Following` and says what happens in lines, on rank 0."""
 
     def __init__(
@@ -39,9 +40,9 @@ class _Follower(TrainerCallback):
         self._elapsed_before = 0.0
         self._said = 0
 
+    @abstractmethod
     def say(self, line: str) -> None:
         """Put out one line."""
-        raise NotImplementedError
 
     def note(self, text: str) -> None:
         """Add a line of its own, before training begins or while it runs."""

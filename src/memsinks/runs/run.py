@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
 from memsinks.audit import TokenizedDocument
@@ -35,7 +37,7 @@ from memsinks.training.run import TrainResult, TrainText, bf16_pays, planned_ste
 from memsinks.training.state import whole_weights
 from memsinks.training.trainer import SinkTrainer
 
-CONFIG, RECORD = "run.toml", "run.json"
+CONFIG, RECORD, LOCK = "run.toml", "run.json", ".lock"
 _FREE = ("model.attention", "sinks.kernel")
 """Settings of the model that may change when a run goes on: they decide how it is computed, not what."""
 
@@ -68,7 +70,8 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
         fresh: forget an earlier start instead of going on from it.
 
     Raises:
-        InputError: the output exists, or a file cannot be used.
+        InputError: the output exists, a file cannot be used, or another command is training this run.
+        WorkerError: a process of the loader died.
         ConfigError: settings do not fit, or an earlier start had others.
     """
     first = int(os.environ.get("RANK", 0)) == 0
@@ -76,15 +79,17 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
         raise InputError(f"{config.output} exists and is not empty; choose another output or move it away")
     blueprint = plan_run(config)
     directory = working_directory(config)
-    if fresh and first:
-        shutil.rmtree(directory, ignore_errors=True)
-    model = build_model(blueprint)
-    resume = bool(checkpoints.checkpoints(directory)) and not fresh
-    if first:
-        check_space(config, model)
-    notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
-    facts = {"config_sha256": config_hash(config)}
     with ExitStack() as stack:
+        if first:
+            stack.enter_context(alone_in(directory))
+        if fresh and first:
+            _empty(directory)
+        model = build_model(blueprint)
+        resume = bool(checkpoints.checkpoints(directory)) and not fresh
+        if first:
+            check_space(config, model)
+        notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
+        facts = {"config_sha256": config_hash(config)}
         view = stack.enter_context(LiveView(config.output.name, notes=notes)) if config.logging.live else None
         log = RunLog(directory / "run.log", config.output.name, notes=notes)
 
@@ -113,6 +118,43 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
         dist.barrier()
         dist.destroy_process_group()
     return Finished(result, config.output, _summary(config, result, record))
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep other commands out of a run's folder; the system lets go of it when this process ends, however it does.
+
+    Raises:
+        InputError: another command is in it.
+    """
+    lock = FileLock(directory / LOCK, blocking=False)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another command is training in {directory}; wait until it is done, or choose another output"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{directory}: cannot be written ({error.strerror or error}); choose another output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        # A run that failed before its first checkpoint leaves nothing.
+        with suppress(OSError):
+            directory.rmdir()
+
+
+def _empty(directory: Path) -> None:
+    """Remove what is in a run's folder but for its lock."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def check_space(config: RunConfig, model: Any) -> None:

@@ -8,11 +8,13 @@ micro-batch, or none, for which it computes a batch of padding so that ranks kee
 import math
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from memsinks.errors import WorkerError
 from memsinks.stream.rows import IGNORED
 
 
@@ -80,6 +82,17 @@ class PaddingCollator:
         return batch
 
 
+WORKER_DIED = (
+    "a process that reads the corpus ahead died; most often the machine ran out of memory. Run the same command again "
+    "to go on from the newest checkpoint, with stream.workers = 0 if it happens again"
+)
+
+
+def tells_of_dead_worker(error: RuntimeError) -> bool:
+    """Whether torch says with it that a process of a loader died; it does so wherever training happens to be."""
+    return str(error).startswith("DataLoader worker (pid")
+
+
 class WaitingLoader(DataLoader):
     """A loader that knows how long training has waited for it.
 
@@ -91,7 +104,11 @@ class WaitingLoader(DataLoader):
     waiting_seconds = 0.0
 
     def __iter__(self) -> Any:
-        """Batches, timed."""
+        """Batches, timed.
+
+        Raises:
+            WorkerError: a process that reads ahead died; see also :func:`tells_of_dead_worker`.
+        """
         asked = time.perf_counter()
         batches = super().__iter__()
         while True:
@@ -99,6 +116,16 @@ class WaitingLoader(DataLoader):
                 batch = next(batches)
             except StopIteration:
                 return
+            except (OSError, EOFError) as error:
+                # It died between announcing a batch and handing it over: nobody answers at its socket.
+                workers = {worker.sentinel: worker for worker in getattr(batches, "_workers", ())}
+                dead = wait(workers, timeout=5) if workers else []
+                if not dead:
+                    raise
+                for sentinel in dead:
+                    # Else torch's handler of SIGCHLD raises once more, wherever the program then is.
+                    workers[sentinel].join(5)
+                raise WorkerError(WORKER_DIED) from error
             finally:
                 self.waiting_seconds += time.perf_counter() - asked
             yield batch

@@ -17,9 +17,10 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from memsinks.config import flat_values
 from memsinks.corpus import Corpus
-from memsinks.errors import ConfigError
+from memsinks.errors import ConfigError, WorkerError
 from memsinks.stream import Collator, ExposurePlan, build_stream
 from memsinks.training import checkpoints
+from memsinks.training.batches import WORKER_DIED, tells_of_dead_worker
 from memsinks.training.config import TrainConfig
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import uses_sinks
@@ -122,6 +123,7 @@ def train(
     Raises:
         ConfigError: there is nothing to resume from, or the checkpoint is of a run with other text or settings.
         CheckpointError: a checkpoint could not be written; the ones before it are untouched.
+        WorkerError: a process of the loader died.
     """
     rows = training_rows(text, config)
     steps = planned_steps(len(rows), config)
@@ -149,6 +151,10 @@ def train(
     started = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except RuntimeError as error:
+        if not tells_of_dead_worker(error):
+            raise
+        raise WorkerError(WORKER_DIED) from error
     finally:
         stop.release()
         if directory.is_dir() and not any(directory.iterdir()):

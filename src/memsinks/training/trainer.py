@@ -29,6 +29,8 @@ from memsinks.training.ranks import on_first_rank, ranks, reduced
 from memsinks.training.state import load_optimizer, load_weights, plain_weights, save_optimizer, whole_weights
 
 PROGRESS = "progress.json"
+_TORCH_WRITER = "inline_container"
+"""Where torch.save raises, on a full disk, an error that has no class of its own."""
 
 
 class SinkTrainer(Trainer):
@@ -236,7 +238,9 @@ class SinkTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             on_first_rank(lambda: self._publish(staging, directory))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
+                raise
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
             reason = getattr(error, "strerror", None) or error

@@ -68,7 +68,7 @@ def test_figures_are_those_of_the_interval():
     clock.now += 2
     second = gauge.extra_logs({"loss": 2.0}, state_at(20, logged=[10]))
     assert second == {
-        "tokens": 7000, "tokens_per_second": 500, "mfu": 500 * 50 / 200_000, "padding_share": 0.5,
+        "tokens": 7000, "tokens_per_second": 500, "mfu": 500 * 50 / 200_000, "padding_share": 0.3,
         "waiting_share": 0.5, "elapsed_seconds": 6, "skipped_steps": 3,
     }  # fmt: skip
 
@@ -121,7 +121,7 @@ def test_tokens_before_a_resume_do_not_count_as_speed():
     figures = gauge.extra_logs({"loss": 1.0}, state_at(60))
     assert figures["tokens"] == 5100
     assert figures["tokens_per_second"] == 10
-    assert figures["padding_share"] == 0.5
+    assert figures["padding_share"] == 1000 / 6200
     assert figures["elapsed_seconds"] == 80
 
 
