@@ -66,6 +66,7 @@ bench: $(STAMP) ## time and memory of the sink layer and of training steps, the 
 	$(BIN)/python benchmarks/quickstart_step.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/stream.py
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/estimate_peak.py
 
 docs: $(DOCS_STAMP) ## build the documentation into site/

@@ -24,26 +24,7 @@ from memsinks.errors import ConfigError
 AUTO = "auto"
 
 CPU_SDPA_FROM = 512
-"""Row length from which SDPA is the faster on a CPU.
-
-Forward and backward of a Llama (hidden 256, 4 layers, 4 heads) over 2,048 tokens, median milliseconds of 7 interleaved
-runs on 2 cores with AVX512-BF16, GOMP_SPINCOUNT=20000, torch 2.13, cores shared with other work; packed rows hold
-documents of 96 tokens:
-
-====== ============= ============= ============= =============
-row    bf16 autocast, packed       float32, packed
------- --------------------------- ---------------------------
-tokens eager         sdpa          eager         sdpa
-====== ============= ============= ============= =============
-256    213           250           364           369
-512    293           300           477           422
-1024   542           370           811           540
-2048   1125          556           1490          809
-====== ============= ============= ============= =============
-
-Unpacked rows: bf16 223/266, 262/269, 553/322, 1194/395; float32 408/345, 464/428, 923/505, 1460/566. So eager gains a
-sixth in bf16 below 512 tokens, is about even in float32, and loses more and more above.
-"""
+"""Row length from which SDPA is the faster on a CPU that multiplies bfloat16: benchmarks/attention.json."""
 
 _FLASH = {"flash_attention_3": is_flash_attn_3_available, "flash_attention_2": is_flash_attn_2_available}
 """Varlen kernels to choose, the preferred first, and whether their package can be imported and has a GPU to run on."""
