@@ -219,6 +219,14 @@ def test_the_same_command_twice_at_once(corpus, whole, tmp_path):
         assert "another command is training in" in other.text()
     assert run.wait() == 0, run.text()
     assert_the_same(tmp_path, whole("llama"))
+    assert not (tmp_path / "out-run" / ".lock").exists()
+
+
+def test_a_run_that_fails_at_its_start_leaves_nothing(corpus, tmp_path):
+    run = started(tmp_path, file_of(tmp_path, corpus, checkpoints={"every_steps": 4, "keep": 10**9}))
+    assert run.wait() == 2, run.text()
+    assert "are free" in run.text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "run.toml"]
 
 
 def seen(folder: Path) -> int:

@@ -142,6 +142,8 @@ def alone_in(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is held: whoever gets it afterwards sees that the file has gone, and makes another.
+        (directory / LOCK).unlink(missing_ok=True)
         lock.release()
         # A run that failed before its first checkpoint leaves nothing.
         with suppress(OSError):
