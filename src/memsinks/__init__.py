@@ -9,6 +9,7 @@ from memsinks.errors import (
     MemsinksError,
     SequenceIdError,
     UnsupportedModelError,
+    WorkerError,
 )
 from memsinks.ids import PLACEBO_ID, content_id, source_id
 from memsinks.sinks.attach import attach, detach
@@ -32,6 +33,7 @@ __all__ = [
     "SinkConfig",
     "SinkTrainer",
     "UnsupportedModelError",
+    "WorkerError",
     "attach",
     "content_id",
     "detach",
