@@ -90,6 +90,8 @@ def main() -> None:
             "parameters": _parameters(Path("whole")),
             "steps": steps,
             "tokens": record["tokens"],
+            "padding_share": record["padding_share"],
+            "waiting_share": record["waiting_share"],
             "seconds_of_the_whole_run": round(seconds, 1),
             "data": {"name": stories.name, "sha256": _sha256(stories.read_bytes())},
             "config": tomllib.loads(Path("whole.toml").read_text()),

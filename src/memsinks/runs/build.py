@@ -131,7 +131,10 @@ def build_model(blueprint: Blueprint) -> Any:
         if blueprint.sinks is not None:
             attach(model, blueprint.sinks)
     if len(blueprint.owners):
-        register(model, blueprint.owners)
+        try:
+            register(model, blueprint.owners)
+        except ConfigError as error:
+            raise ConfigError(f"{'sinks.grow' if brings_sinks(config) else 'sinks.owned'}: {error}") from error
     return model
 
 
@@ -212,7 +215,14 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
             )
         pool = active * max(owners, 1)
     sinks = SinkConfig(pool=POOL if pool is None else pool, active=ACTIVE if active is None else active, **options)
-    return model_config, sinks.resolve(mlp_width(model_config))
+    sinks = sinks.resolve(mlp_width(model_config))
+    needed = owners * int(sinks.active)
+    if sinks.allocation == "disjoint" and needed > int(sinks.pool):
+        raise ConfigError(
+            f"sinks.pool={sinks.pool}: {owners} governed IDs own {sinks.active} rows each; make it {needed}, or "
+            "leave it out"
+        )
+    return model_config, sinks
 
 
 def _kept_sinks(config: RunConfig) -> SinkConfig:

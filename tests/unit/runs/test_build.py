@@ -1,6 +1,7 @@
 """From settings to a blueprint and a model: a table of what each setting makes, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,12 @@ def test_the_rows_of_an_owner_come_in_blocks(configured, settings, active):
 
 def test_a_disjoint_pool_too_small_for_its_owners_is_refused(configured):
     settings = {"sinks__allocation": "disjoint", "exposures__govern": "all", "sinks__active": 4, "sinks__pool": 8}
-    with pytest.raises(ConfigError, match="rows more are needed"):
-        build_model(plan_run(configured(**settings)))
+    with pytest.raises(
+        ConfigError, match=r"sinks\.pool=8: (\d+) governed IDs own 4 rows each; make it (\d+)"
+    ) as caught:
+        plan_run(configured(**settings))
+    needed = int(re.search(r"make it (\d+)", str(caught.value))[1])
+    build_model(plan_run(configured(**{**settings, "sinks__pool": needed})))
     del settings["sinks__pool"]
     with pytest.raises(ConfigError, match=r"sinks\.active=0\.5.*whole number"):
         plan_run(configured(**{**settings, "sinks__active": 0.5}))
