@@ -1,5 +1,6 @@
 """Runs that are killed, damaged or asked to stop, and go on with another number of processes."""
 
+import json
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from launching import Run, TorchRun, entries, exposures, run_file, step_of, until
+from slow_rank_worker import work
 
 STEPS = 16
 FSDP = ["--parallel.strategy", "fsdp2"]
@@ -73,10 +75,10 @@ def assert_found(pattern: str, text: str) -> None:
 
 
 def test_fsdp2_killed_goes_on_in_one_process(corpus, whole, tmp_path):
-    """torchrun and its workers are killed at once; two processes' shards become one's whole tensors."""
+    """torchrun and its workers are killed at once; two processes' shards become one's whole tensors, same settings."""
     file = file_of(tmp_path, corpus)
     kill_after(TorchRun(["train", str(file), *FSDP], tmp_path / "log"), tmp_path, 4)
-    finish(tmp_path, file, [], 1)
+    finish(tmp_path, file, FSDP, 1)
     assert_the_same(tmp_path, whole)
 
 
@@ -116,6 +118,23 @@ def test_a_damaged_checkpoint_is_passed_over(damage, name, world, whole, corpus,
     assert_found(rf"passed over a damaged checkpoint: .*checkpoint-10/{name} was altered", said)
     assert_found(r"going on from checkpoint-9", said)
     assert_the_same(tmp_path, whole)
+
+
+def test_a_checkpoint_waits_for_every_rank(corpus, tmp_path):
+    """It is sealed and renamed when the last rank has written its part, not when the first has."""
+    sections = {
+        "schedule": {"batch_size": 8, "steps": 2},
+        "checkpoints": {"every_steps": 1},
+        "logging": {"live": False},
+    }
+    file = run_file(tmp_path / "run.toml", corpus, "out", sections)
+    run = Run(["train", str(file)], tmp_path / "log", 2, target=work)
+    assert run.wait() == 0, run.text()
+    for step in (1, 2):
+        checkpoint = tmp_path / "out-run" / f"checkpoint-{step}"
+        sealed = json.loads((checkpoint / "checkpoint.json").read_text())["files"]
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= sealed.keys()
+        assert sealed.keys() | {"checkpoint.json"} == {p.name for p in checkpoint.iterdir()}
 
 
 def test_torchrun_asked_to_stop(corpus, whole, tmp_path):

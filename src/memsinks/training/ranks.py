@@ -34,11 +34,13 @@ def from_first(value: Any) -> Any:
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
-    """Run on the first rank while the others wait.
+    """Run on the first rank once all have come here, while the others wait.
 
     Raises:
         OSError: on every rank, if it failed on the first.
     """
+    if ranks() > 1:
+        dist.barrier()
     failure: OSError | None = None
     if is_first():
         try:

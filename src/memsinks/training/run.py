@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -240,6 +241,8 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
         "constant": ("constant_with_warmup", {}),
     }[schedule.kind]
     cuda = torch.cuda.is_available()
+    # One process has nothing to share; the same file serves a laptop and a cluster.
+    sharded = config.parallel.strategy == "fsdp2" and int(os.environ.get("WORLD_SIZE", 1)) > 1
     arguments = TrainingArguments(
         output_dir=str(directory),
         max_steps=steps,
@@ -267,12 +270,11 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
         use_cpu=not cuda,
         dataloader_num_workers=config.stream.workers,
         dataloader_pin_memory=cuda,
-        fsdp=config.parallel.strategy == "fsdp2" or None,
-        fsdp_config={"version": 2} if config.parallel.strategy == "fsdp2" else None,
+        fsdp=sharded or None,
+        fsdp_config={"version": 2} if sharded else None,
+        # All weights that DDP averages take part in every step; looking for others costs a pass over the graph.
+        ddp_find_unused_parameters=False,
     )
-    if config.parallel.strategy != "auto" and arguments.world_size == 1:
-        # One process has nothing to share; the same file serves a laptop and a cluster.
-        arguments.fsdp_plugin_args = None
     micro = schedule.micro_batch_size or math.ceil(schedule.batch_size / arguments.world_size)
     arguments.per_device_train_batch_size = micro
     return arguments
