@@ -84,7 +84,7 @@ def main() -> None:
         found.append(row)
         figures = (f"{row['sdpa / eager'][key]:.2f}" for key in ("median", "min", "max"))
         milliseconds = (f"{row['milliseconds'][name]:.0f}" for name in NAMES)
-        chosen = "sdpa" if length >= CPU_SDPA_FROM else "eager"
+        chosen = "sdpa" if length >= CPU_SDPA_FROM[torch.bfloat16 if bf16 else torch.float32] else "eager"
         table.add_row(row["precision"], row["rows"], str(length), *milliseconds, *figures, chosen)
     Console(width=120).print(table)
     facts = versions() | {"threads": options.threads, "rounds": options.rounds, "bf16_in_hardware": bf16_pays()}

@@ -395,7 +395,8 @@ def config(family="llama", dtype=torch.bfloat16, **changes):
 
 
 SMALL = {"hidden_size": 32, "num_attention_heads": 4}
-LONG, SHORT = CPU_SDPA_FROM, CPU_SDPA_FROM - 1
+LONG, SHORT = CPU_SDPA_FROM[torch.bfloat16], CPU_SDPA_FROM[torch.bfloat16] - 1
+MIDDLE = CPU_SDPA_FROM[torch.float32]
 
 
 @pytest.mark.parametrize(
@@ -416,6 +417,9 @@ LONG, SHORT = CPU_SDPA_FROM, CPU_SDPA_FROM - 1
         ("cuda", False, SHORT, {"family": "gemma2"}, (3, 2), "eager"),
         ("cpu", True, SHORT, {}, (3, 2), "eager"),
         ("cpu", False, SHORT, {}, (), "eager"),
+        ("cpu", True, MIDDLE, {}, (), "eager"),
+        ("cpu", True, MIDDLE, {"dtype": torch.float32}, (), "sdpa"),
+        ("cpu", True, MIDDLE - 1, {"dtype": torch.float32}, (), "eager"),
         ("cpu", True, LONG, {}, (), "sdpa"),
         ("cpu", False, LONG, {"family": "opt"}, (), "sdpa"),
         ("cpu", True, LONG, {"family": "gemma2"}, (), "eager"),

@@ -23,8 +23,8 @@ from memsinks.errors import ConfigError
 
 AUTO = "auto"
 
-CPU_SDPA_FROM = 512
-"""Row length from which SDPA is the faster on a CPU that multiplies bfloat16: benchmarks/attention.json."""
+CPU_SDPA_FROM = {torch.float32: 512, torch.bfloat16: 1024}
+"""Row length from which SDPA is the faster on a CPU, in the mean of packed and unpacked: benchmarks/attention.json."""
 
 _FLASH = {"flash_attention_3": is_flash_attn_3_available, "flash_attention_2": is_flash_attn_2_available}
 """Varlen kernels to choose, the preferred first, and whether their package can be imported and has a GPU to run on."""
@@ -99,7 +99,7 @@ class _Case:
                 return Choice("flex_attention", reason)
         if (sdpa_problem := self.problem("sdpa")) is not None:
             return Choice("eager", f"eager: {sdpa_problem}.")
-        if self.device == "cpu" and self.max_length < CPU_SDPA_FROM:
+        if self.device == "cpu" and self.max_length < CPU_SDPA_FROM.get(self.dtype, CPU_SDPA_FROM[torch.float32]):
             return Choice("eager", f"eager: {rows} of at most {self.max_length} tokens on CPU, where it is the faster.")
         return Choice("sdpa", f"sdpa: {rows} of at most {self.max_length} tokens on {self.device.upper()}.")
 
