@@ -259,6 +259,19 @@ def test_the_same_command_goes_on_and_ends_with_the_same_bytes(workspace, capsys
     assert lasting(again) == lasting(losses)
 
 
+def test_a_finished_run_started_again_is_left_as_it_is(workspace, capsys):
+    """As a scheduler does that puts a job back in the queue."""
+    root, _ = workspace
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for run in ("run", "run-run") for p in (root / run).rglob("*")}
+    assert main(["train", str(root / "run.toml")]) == 0
+    assert "already finished" in capsys.readouterr().out
+    for changed in (["--fresh"], ["--seed", "5"]):
+        assert main(["train", str(root / "run.toml"), *changed]) == 2
+        assert "not empty" in capsys.readouterr().err
+    after = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for run in ("run", "run-run") for p in (root / run).rglob("*")}
+    assert after == before
+
+
 def test_other_settings_do_not_go_on_from_a_checkpoint(workspace, capsys):
     root, names = workspace
     file = run_file(root / "again.toml", root / "again", root / "corpus", names)

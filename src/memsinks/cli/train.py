@@ -55,7 +55,7 @@ class Train:
         if int(os.environ.get("RANK", 0)) == 0:
             for line in finished.summary:
                 console.print(line, markup=False)
-        return 1 if finished.result.stopped else 0
+        return 1 if finished.stopped else 0
 
 
 def train_defaults(arguments: Sequence[str]) -> Train:

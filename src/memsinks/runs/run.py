@@ -47,13 +47,11 @@ class Finished:
     """How a run ended.
 
     Attributes:
-        result: what training did.
-        output: where the model is, unless it was stopped.
+        stopped: it was asked to stop before its end.
         summary: lines to show.
     """
 
-    result: TrainResult
-    output: Path
+    stopped: bool
     summary: list[str]
 
 
@@ -65,6 +63,8 @@ def working_directory(config: RunConfig) -> Path:
 def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
     """Train, or go on from the newest checkpoint of the same run; all ranks call it.
 
+    A run that is done is left as it is, so that a scheduler may start its command again.
+
     Args:
         config: of the run.
         fresh: forget an earlier start instead of going on from it.
@@ -75,9 +75,15 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
         ConfigError: settings do not fit, or an earlier start had others.
     """
     first = int(os.environ.get("RANK", 0)) == 0
-    if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
-        raise InputError(f"{config.output} exists and is not empty; choose another output or move it away")
+    taken = config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir()))
+    if taken and (fresh or not _is_of(config, _facts(config))):
+        raise _not_empty(config)
     blueprint = plan_run(config)
+    facts = {**_facts(config), "text": blueprint.text.facts()}
+    if taken:
+        if not _is_of(config, facts):
+            raise _not_empty(config)
+        return Finished(False, [f"{config.output}: this run has already finished; nothing to do"])
     directory = working_directory(config)
     with ExitStack() as stack:
         if first:
@@ -89,7 +95,6 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
         if first:
             check_space(config, model)
         notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
-        facts = {"config_sha256": config_hash(config)}
         view = stack.enter_context(LiveView(config.output.name, notes=notes)) if config.logging.live else None
         log = RunLog(directory / "run.log", config.output.name, notes=notes)
 
@@ -107,7 +112,7 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
             resume=resume,
             callbacks=lambda trainer: _callbacks(blueprint, model, trainer, directory, log, view),
             say=say,
-            facts=facts,
+            facts=_facts(config),
             companions={CONFIG: config_toml(config)},
             settings={k: v for k, v in flat_values(config) if k.startswith(("model.", "sinks.")) and k not in _FREE},
         )
@@ -117,7 +122,24 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
     if ranks() > 1:
         dist.barrier()
         dist.destroy_process_group()
-    return Finished(result, config.output, _summary(config, result, record))
+    return Finished(result.stopped, _summary(config, result, record))
+
+
+def _facts(config: RunConfig) -> dict[str, Any]:
+    return {"config_sha256": config_hash(config)}
+
+
+def _is_of(config: RunConfig, facts: dict[str, Any]) -> bool:
+    """Whether what is at the output is a finished run of which these facts are true."""
+    try:
+        record = json.loads((config.output / RECORD).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and facts.items() <= record.items()
+
+
+def _not_empty(config: RunConfig) -> InputError:
+    return InputError(f"{config.output} exists and is not empty; choose another output or move it away")
 
 
 @contextmanager
@@ -249,7 +271,6 @@ def _record(blueprint: Blueprint, result: TrainResult, facts: dict[str, Any]) ->
         "format": "memsinks-run",
         "format_version": 2,
         **facts,
-        "text": text.facts(),
         "governed_documents": int(text.governed.sum()),
         "planned_exposures": text.plan.total,
         "steps": result.steps,
