@@ -159,3 +159,6 @@ def test_torchrun_asked_to_stop(corpus, whole, tmp_path):
         shutil.copytree(whole / "out-run" / f"checkpoint-{before}", tmp_path / "out-run" / f"checkpoint-{before}")
     finish(tmp_path, file, DDP, 2)
     assert_the_same(tmp_path, whole)
+    again = Run(["train", str(file), *DDP], tmp_path / "again.log", 2)
+    assert again.wait() == 0, again.text()
+    assert_found("already finished", again.text())

@@ -272,6 +272,21 @@ def test_a_finished_run_started_again_is_left_as_it_is(workspace, capsys):
     assert after == before
 
 
+def test_a_finished_run_of_text_that_was_replaced_is_another_run(workspace, tmp_path, capsys):
+    root, names = workspace
+    corpus, output = tmp_path / "corpus", tmp_path / "run"
+    shutil.copytree(root / "corpus", corpus)
+    file = run_file(tmp_path / "run.toml", output, corpus, names)
+    assert main(["train", str(file)]) == 0
+    shutil.rmtree(corpus)
+    stories = write_stories(tmp_path / "stories.jsonl", count=61)
+    prepare = ["prepare", str(stories), "--output", str(corpus), "--tokenizer", str(root / "corpus" / "tokenizer")]
+    assert main([*prepare, "--source-column", "source", "--validation", "0.2"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(file)]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
 def test_other_settings_do_not_go_on_from_a_checkpoint(workspace, capsys):
     root, names = workspace
     file = run_file(root / "again.toml", root / "again", root / "corpus", names)

@@ -84,7 +84,8 @@ class Corpus:
         return {"path": self.path, "hash": self.hash}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Opened anew: memory-mapped shards do not travel between processes.
+        # Opened anew: memory-mapped shards do not travel between processes. The type checker fears that a subclass
+        # has another __init__; this one has none.
         self.__init__(state["path"], manifests.read_manifest(state["path"]))  # type: ignore[misc]
         if self.hash != state["hash"]:
             raise InputError(f"{self.path}: the corpus was replaced while it was in use; start again")

@@ -76,12 +76,13 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
     """
     first = int(os.environ.get("RANK", 0)) == 0
     taken = config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir()))
-    if taken and (fresh or not _is_of(config, _facts(config))):
+    facts = {"config_sha256": config_hash(config)}
+    if taken and (fresh or not _is_of(config, facts)):
         raise _not_empty(config)
     blueprint = plan_run(config)
-    facts = {**_facts(config), "text": blueprint.text.facts()}
+    record_facts = {**facts, "text": blueprint.text.facts()}
     if taken:
-        if not _is_of(config, facts):
+        if not _is_of(config, record_facts):
             raise _not_empty(config)
         return Finished(False, [f"{config.output}: this run has already finished; nothing to do"])
     directory = working_directory(config)
@@ -112,21 +113,17 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
             resume=resume,
             callbacks=lambda trainer: _callbacks(blueprint, model, trainer, directory, log, view),
             say=say,
-            facts=_facts(config),
+            facts=facts,
             companions={CONFIG: config_toml(config)},
             settings={k: v for k, v in flat_values(config) if k.startswith(("model.", "sinks.")) and k not in _FREE},
         )
-        record = _record(blueprint, result, facts)
+        record = _record(blueprint, result, record_facts)
         if not result.stopped:
             _save(config, blueprint, result, record, directory)
     if ranks() > 1:
         dist.barrier()
         dist.destroy_process_group()
     return Finished(result.stopped, _summary(config, result, record))
-
-
-def _facts(config: RunConfig) -> dict[str, Any]:
-    return {"config_sha256": config_hash(config)}
 
 
 def _is_of(config: RunConfig, facts: dict[str, Any]) -> bool:
