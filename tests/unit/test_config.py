@@ -311,7 +311,9 @@ def changed(value: object) -> object:
         case Path():
             return value / "else"
         case str():
-            return {"cosine": "linear", "auto": "ddp", "gathered": "dense"}.get(value, value + "x")
+            return {"cosine": "linear", "auto": "ddp", "gathered": "dense", "fresh": "consistent", "all": "mlp"}.get(
+                value, value + "x"
+            )
         case _:
             return None
 
@@ -333,7 +335,7 @@ VALUES = {
     "logging.evaluate_every": 5, "exposures.plan": Path("p"), "exposures.cap": 4, "model.config": Path("c"),
     "model.pretrained": "m", "sinks.pool": 5, "sinks.active": 0.5, "sinks.shared": 0.5, "sinks.init": "noop",
     "parallel.sinks": "dense", "sinks.attach": False,
-    "exposures.govern": "all",
+    "exposures.govern": "all", "exposures.shared_budget": 4,
 }  # fmt: skip
 
 

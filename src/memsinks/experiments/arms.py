@@ -29,7 +29,7 @@ from memsinks.runs.live import LiveView
 from memsinks.sinks.attach import attach, sinks_of
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import ModeLike
-from memsinks.stream import ExposurePlan
+from memsinks.stream import ExposurePlan, Treatment
 from memsinks.training.config import TrainConfig
 from memsinks.training.run import TrainText, bf16_pays, train
 
@@ -134,7 +134,12 @@ def run_arm(
     with LiveView(arm.name.replace("_", " ").ljust(26), compact=True) as view:
         result = train(
             model,
-            TrainText(corpus=corpus, plan=arm.plan, governed=arm.governed, placebo_share=arm.placebo_share),
+            TrainText(
+                corpus=corpus,
+                plan=arm.plan,
+                governed=arm.governed,
+                treatment=Treatment(placebo_share=arm.placebo_share),
+            ),
             arm.train,
             directory / f"{arm.name}-checkpoints",
             # A part of an arm is worth nothing: it starts again.

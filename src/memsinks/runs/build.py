@@ -146,9 +146,7 @@ def _text(config: RunConfig, corpus: Corpus) -> TrainText:
     if exposures.cap is not None:
         plan = plan.cap(exposures.cap)
     policy = GovernedPolicy(exposures.govern, exposures.govern_values, exposures.govern_column)
-    return TrainText(
-        corpus=corpus, plan=plan, governed=governed(corpus, plan, policy), placebo_share=exposures.placebo_share
-    )
+    return TrainText(corpus=corpus, plan=plan, governed=governed(corpus, plan, policy), treatment=exposures.treatment)
 
 
 def _owners(config: RunConfig, text: TrainText, allocation: Allocation) -> np.ndarray:

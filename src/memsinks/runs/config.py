@@ -1,13 +1,14 @@
 """What to train, on what and from what: the rest of a run's TOML file."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from memsinks.config import Section
 from memsinks.errors import ConfigError
 from memsinks.sinks.config import Allocation, Init, Kernel
 from memsinks.stream.plan import PolicyKind
+from memsinks.stream.treatment import NoiseKind, Treatment
 from memsinks.training.config import TrainConfig, check_least
 
 
@@ -38,6 +39,12 @@ class ExposureConfig(Section):
         govern_column: metadata column that says which documents are governed.
         placebo_share: share of the other documents' passes that train with a governed document's sinks on, which do
             not learn from them: it makes the shared neurons robust to sinks that are on.
+        shared_budget: after so many exposures of a governed document only its sinks learn from it; 0 keeps it from
+            shared weights altogether (see optimizer.held_back). Default no limit.
+        id_noise: share of the passes over governed documents that train under a wrong ID, to see what that does.
+        id_noise_kind: fresh draws a new wrong ID each time, under consistent a document's is always the same.
+        goldfish: one in so many tokens, chosen by a hash of those before it, is never predicted; 0 predicts all.
+        goldfish_context: tokens that are hashed for it.
     """
 
     plan: Path | None = None
@@ -48,11 +55,20 @@ class ExposureConfig(Section):
     govern_values: tuple[str, ...] = ()
     govern_column: str | None = None
     placebo_share: float = 0.0
+    shared_budget: int | None = None
+    id_noise: float = 0.0
+    id_noise_kind: NoiseKind = "fresh"
+    goldfish: int = 0
+    goldfish_context: int = 13
 
     def __post_init__(self) -> None:
-        check_least("exposures", self, "times", "cap")
-        if not 0 <= self.placebo_share <= 1:
-            raise ConfigError(f"exposures.placebo_share must be between 0 and 1, not {self.placebo_share}")
+        check_least("exposures", self, "times", "cap", "goldfish_context")
+        check_least("exposures", self, "shared_budget", "goldfish", least=0)
+        for name in ("placebo_share", "id_noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"exposures.{name} must be between 0 and 1, not {getattr(self, name)}")
+        if self.goldfish == 1:
+            raise ConfigError("exposures.goldfish=1 would predict nothing; leave out one token in 2 or more")
         if (self.govern in ("sources", "column")) != bool(self.govern_values):
             raise ConfigError(
                 f"exposures.govern={self.govern!r} takes {'no' if self.govern_values else 'at least one of'} "
@@ -60,6 +76,11 @@ class ExposureConfig(Section):
             )
         if (self.govern == "column") != (self.govern_column is not None):
             raise ConfigError("exposures.govern_column goes with exposures.govern='column', and only with it")
+
+    @property
+    def treatment(self) -> Treatment:
+        """What happens to passes beyond being read."""
+        return Treatment(**{f.name: getattr(self, f.name) for f in fields(Treatment)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,5 +188,16 @@ class RunConfig(TrainConfig):
                 )
             if self.sinks.grow and self.model.pretrained is None:
                 raise ConfigError("sinks.grow enlarges the pool of a trained model; give model.pretrained")
-        elif self.exposures.placebo_share:
-            raise ConfigError("exposures.placebo_share needs sinks, but sinks.attach is false")
+        else:
+            for name in ("placebo_share", "shared_budget", "id_noise"):
+                if getattr(self.exposures, name) != getattr(ExposureConfig, name):
+                    raise ConfigError(f"exposures.{name} needs sinks, but sinks.attach is false")
+        if self.exposures.shared_budget is not None and self.stream.packed:
+            raise ConfigError(
+                "exposures.shared_budget decides row by row what learns, but with stream.packed a row has several "
+                "documents; switch one of the two off"
+            )
+        if self.exposures.id_noise and self.sinks.allocation == "disjoint":
+            raise ConfigError(
+                "exposures.id_noise makes up IDs, which own no sinks under sinks.allocation='disjoint'; use 'hashed'"
+            )

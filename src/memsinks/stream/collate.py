@@ -39,9 +39,10 @@ class Collator:
         Returns:
             ``input_ids``, ``labels`` (padding -100), ``sequence_ids`` (padding 0), ``sink_mask`` (padding false), each
             ``[B, T]``; ``position_ids`` ``[B, T]`` if the rows have them, padding counted up from 0 as a document of
-            its own; ``sink_frozen`` ``[B, T]`` if a row has it, padding false; and ``exposed_ids`` ``[sum m]`` if
-            wanted. Rows without ``labels`` are predicted whole; rows without ``sink_mask`` have all their sinks on, and
-            those without ``sink_frozen`` none of them frozen.
+            its own; ``sink_frozen`` and ``shared_frozen`` ``[B, T]`` if a row has them, padding false; and
+            ``exposed_ids`` ``[sum m]`` if wanted. Rows without ``labels`` are predicted whole; rows
+            without ``sink_mask`` have all their sinks on, and those without a column of what is frozen have nothing
+            frozen.
 
         Raises:
             SequenceIdError: a row has no ``sequence_ids``, or not one integer a token (unsigned, or its bit pattern).
@@ -67,12 +68,13 @@ class Collator:
             "sequence_ids": _stack(ids, width, 0),
             "sink_mask": _stack(masks, width, False),
         }
-        if any("sink_frozen" in row for row in rows):
-            frozen = [
-                _column(row, "sink_frozen", len(t), np.bool_) if "sink_frozen" in row else np.zeros(len(t), np.bool_)
-                for row, t in zip(rows, tokens, strict=True)
-            ]
-            batch["sink_frozen"] = _stack(frozen, width, False)
+        for name in ("sink_frozen", "shared_frozen"):
+            if any(name in row for row in rows):
+                frozen = [
+                    _column(row, name, len(t), np.bool_) if name in row else np.zeros(len(t), np.bool_)
+                    for row, t in zip(rows, tokens, strict=True)
+                ]
+                batch[name] = _stack(frozen, width, False)
         if any("position_ids" in row for row in rows):
             positions = [_column(row, "position_ids", len(t)) for row, t in zip(rows, tokens, strict=True)]
             batch["position_ids"] = torch.from_numpy(

@@ -7,10 +7,9 @@ import numpy as np
 
 from memsinks.corpus import Corpus
 from memsinks.errors import InputError
-from memsinks.ids import PLACEBO_ID, to_tensor
-from memsinks.stream.packing import _mix as mix
 from memsinks.stream.packing import chunk, order, pack
 from memsinks.stream.plan import ExposurePlan
+from memsinks.stream.treatment import Treatment, dropped, placebos, wrong_ids
 
 if TYPE_CHECKING:
     import grain
@@ -28,7 +27,8 @@ def build_stream(
     packed: bool,
     governed: np.ndarray,
     window: int = 4096,
-    placebo_share: float = 0.0,
+    treatment: Treatment | None = None,
+    passes_before: int = 0,
 ) -> "grain.MapDataset[dict[str, np.ndarray]]":
     """The rows that a plan of exposures makes, in their global order.
 
@@ -48,10 +48,8 @@ def build_stream(
         packed: put several chunks in a row; else each has a row of its own.
         governed: ``bool`` ``[documents]``, true for documents that train with their sinks.
         window: units that are packed together.
-        placebo_share: share of the passes over ungoverned documents, in ``[0, 1]``, that are trained with the sinks of
-            a governed document, which do not learn from it; so that shared weights learn to predict beside other
-            text's sinks. Each pass is drawn by itself, all its chunks alike, and the governed document with it, from
-            those that the plan exposes; without any, the sinks are those of :data:`memsinks.PLACEBO_ID`.
+        treatment: what else happens to passes; by default nothing.
+        passes_before: how often the whole plan was gone through before, for the budget of exposures.
 
     Returns:
         A dataset of rows. A row of ``T`` tokens, in which ``m`` passes over documents begin, has
@@ -63,8 +61,9 @@ def build_stream(
         - ``sink_mask`` ``bool`` ``[T]``: whether the token's document is governed, or its pass drawn for a placebo;
         - ``sink_frozen`` ``bool`` ``[T]``, if ``placebo_share`` is not 0: whether its pass is drawn for a placebo; its
           ``sequence_ids`` are then those of the governed document;
+        - ``shared_frozen`` ``bool`` ``[T]``, with a ``shared_budget``: whether its document's is used up;
         - ``exposed_ids`` ``int64`` ``[m]``: sequence IDs of the passes that begin here, one entry a pass. They name the
-          text that is passed over, never a placebo;
+          text that is passed over, never a placebo or a wrong ID;
         - ``tokens_used`` ``int64`` ``[]``: ``T``.
 
     Raises:
@@ -78,7 +77,8 @@ def build_stream(
         packed=packed,
         governed=governed,
         window=window,
-        placebo_share=placebo_share,
+        treatment=treatment,
+        passes_before=passes_before,
     )
     return _grain().MapDataset.source(rows)
 
@@ -96,7 +96,8 @@ class Rows:
         packed: bool,
         governed: np.ndarray,
         window: int = 4096,
-        placebo_share: float = 0.0,
+        treatment: Treatment | None = None,
+        passes_before: int = 0,
     ) -> None:
         """Plan all rows; arguments as for :func:`build_stream`."""
         if plan.corpus.hash != corpus.hash:
@@ -111,8 +112,7 @@ class Rows:
         self._corpus = corpus
         self._governed = governed
         self._packed = packed
-        if not 0 <= placebo_share <= 1:
-            raise InputError(f"placebo_share is {placebo_share}; it must be a share between 0 and 1")
+        self._treatment = treatment = treatment or Treatment()
         document, start, stop = chunk(corpus.lengths, max_length)
         copies = plan.counts[document]
         unit = np.repeat(np.arange(len(document)), copies)
@@ -128,12 +128,23 @@ class Rows:
         which_copy = (np.arange(len(unit)) - first_copy[unit])[place]
         unit = unit[place]
         self._document, self._start, self._stop = document[unit], start[unit], stop[unit]
+        exposure = (np.cumsum(plan.counts) - plan.counts)[self._document] + which_copy
         self._placebo: tuple[np.ndarray, np.ndarray] | None = None
-        if placebo_share:
-            drawn, ids = _placebos(plan, governed, placebo_share, seed)
-            first_pass = np.cumsum(plan.counts) - plan.counts
-            exposure = first_pass[self._document] + which_copy
+        if treatment.placebo_share:
+            drawn, ids = placebos(plan, governed, treatment.placebo_share, seed)
             self._placebo = drawn[exposure], ids[exposure]
+        self._ids = corpus.sequence_ids[self._document].view(np.int64)
+        if treatment.id_noise:
+            drawn, ids = wrong_ids(plan, governed, treatment.id_noise, treatment.id_noise_kind, seed)
+            self._ids = np.where(drawn[exposure], ids[exposure], self._ids)
+        self._shared_frozen: np.ndarray | None = None
+        if treatment.shared_budget is not None:
+            # Copies of a text share its budget; their chunks begin at the same tokens.
+            _, text = np.unique(corpus.content_ids, return_inverse=True)
+            texts = text[self._document]
+            planned = np.bincount(text, weights=plan.counts).astype(np.int64)
+            earlier = _occurrence(texts * corpus.lengths.max() + self._start) + passes_before * planned[texts]
+            self._shared_frozen = governed[self._document] & (earlier >= treatment.shared_budget)
 
     def __len__(self) -> int:
         return len(self._row_ends)
@@ -151,19 +162,23 @@ class Rows:
         first = np.cumsum(sizes) - sizes
         labels = tokens.copy()
         labels[first] = IGNORED
-        ids = self._corpus.sequence_ids[documents].view(np.int64)
-        used, on, columns = ids, self._governed[documents], {}
+        if self._treatment.goldfish:
+            one_in, context = self._treatment.goldfish, self._treatment.goldfish_context
+            labels[np.concatenate([dropped(piece, one_in, context) for piece in pieces])] = IGNORED
+        used, on, columns = self._ids[units.start : units.stop], self._governed[documents], {}
         if self._placebo is not None:
             frozen, placebo = (values[units.start : units.stop] for values in self._placebo)
-            used, on = np.where(frozen, placebo, ids), on | frozen
+            used, on = np.where(frozen, placebo, used), on | frozen
             columns = {"sink_frozen": np.repeat(frozen, sizes)}
+        if self._shared_frozen is not None:
+            columns["shared_frozen"] = np.repeat(self._shared_frozen[units.start : units.stop], sizes)
         row = {
             "input_ids": tokens,
             "labels": labels,
             "sequence_ids": np.repeat(used, sizes),
             "sink_mask": np.repeat(on, sizes),
             **columns,
-            "exposed_ids": ids[starts == 0],
+            "exposed_ids": self._corpus.sequence_ids[documents[starts == 0]].view(np.int64),
             "tokens_used": np.array(len(tokens), dtype=np.int64),
         }
         if self._packed:
@@ -171,24 +186,14 @@ class Rows:
         return row
 
 
-def _placebos(plan: ExposurePlan, governed: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which passes get a placebo, and whose sinks: ``bool`` and ``int64`` ``[passes]``, passes in document order.
-
-    As in :func:`~memsinks.stream.packing.order`, pass ``i`` gets outputs ``2i`` and ``2i + 1`` of a SplitMix64
-    generator, here one whose state is not that of the order.
-    """
-    ungoverned = np.repeat(~governed, plan.counts)
-    with np.errstate(over="ignore"):
-        step = np.uint64(0x9E3779B97F4A7C15)
-        state = mix(mix(np.array([int(seed) % 2**64], dtype=np.uint64) + step) ^ np.uint64(PLACEBO_ID))
-        draws = mix(state + (np.arange(2 * len(ungoverned), dtype=np.uint64) + np.uint64(1)) * step)
-    # 53 bits are exact as a float, so a share of 1 takes every pass.
-    drawn = ungoverned & ((draws[0::2] >> np.uint64(11)) * 2.0**-53 < share)
-    candidates = plan.corpus.sequence_ids[governed & (plan.counts > 0)].view(np.int64)
-    if not len(candidates):
-        candidates = to_tensor([PLACEBO_ID]).numpy()
-    choice = (draws[1::2] >> np.uint64(32)) * np.uint64(len(candidates)) >> np.uint64(32)
-    return drawn, candidates[choice.astype(np.int64)]
+def _occurrence(items: np.ndarray) -> np.ndarray:
+    """How often each item has come before in the array: ``int64``, of the same length."""
+    by_item = np.argsort(items, kind="stable")
+    starts = np.flatnonzero(np.diff(items[by_item], prepend=-1))
+    counts = np.diff(starts, append=len(items))
+    out = np.empty(len(items), dtype=np.int64)
+    out[by_item] = np.arange(len(items)) - np.repeat(starts, counts)
+    return out
 
 
 def _grain() -> Any:

@@ -76,7 +76,8 @@ class PaddingCollator:
         batch["labels"] = torch.full_like(batch.get("labels", batch["input_ids"]), IGNORED)
         if "sequence_ids" in batch:
             batch["sink_mask"] = torch.zeros_like(batch["sequence_ids"], dtype=torch.bool)
-        batch.pop("sink_frozen", None)
+        for name in ("sink_frozen", "shared_frozen"):
+            batch.pop(name, None)
         if "exposed_ids" in batch:
             batch["exposed_ids"] = batch["exposed_ids"][:0]
         return batch

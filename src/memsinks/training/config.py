@@ -49,6 +49,8 @@ class OptimizerConfig(Section):
         max_grad_norm: global clipping threshold; 0 switches clipping off.
         sink_lr_multiplier: sinks learn this many times as fast as shared weights.
         sink_weight_decay: decay of a sink in the steps that touch it.
+        held_back: which shared weights do not learn from text whose exposures.shared_budget is used up: all of them,
+            or those of the MLPs.
     """
 
     learning_rate: float = 2e-3
@@ -59,6 +61,7 @@ class OptimizerConfig(Section):
     max_grad_norm: float = 1.0
     sink_lr_multiplier: float = 5.0
     sink_weight_decay: float = 0.0
+    held_back: Literal["all", "mlp"] = "all"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "eps", "sink_lr_multiplier"):

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from memsinks.config import flat_values
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, WorkerError
-from memsinks.stream import Collator, ExposurePlan, build_stream
+from memsinks.stream import Collator, ExposurePlan, Treatment, build_stream
 from memsinks.training import checkpoints
 from memsinks.training.batches import WORKER_DIED, tells_of_dead_worker
 from memsinks.training.config import TrainConfig
@@ -43,13 +43,13 @@ class TrainText:
         corpus: the documents.
         plan: how often each is exposed.
         governed: ``bool [documents]``, true for documents that train with their sinks.
-        placebo_share: share of other documents' passes that train with frozen sinks on.
+        treatment: what else happens to passes over them.
     """
 
     corpus: Corpus
     plan: ExposurePlan
     governed: np.ndarray
-    placebo_share: float = 0.0
+    treatment: Treatment = field(default_factory=Treatment)
 
     def facts(self) -> dict[str, Any]:
         """What names the text: hashes."""
@@ -57,7 +57,7 @@ class TrainText:
             "corpus": self.corpus.hash,
             "plan": hashlib.sha256(self.plan.counts.tobytes()).hexdigest(),
             "governed": hashlib.sha256(self.governed.tobytes()).hexdigest(),
-            "placebo_share": self.placebo_share,
+            **asdict(self.treatment),
         }
 
 
@@ -142,6 +142,7 @@ def train(
         batch_size=config.schedule.batch_size,
         sink_lr_multiplier=config.optimizer.sink_lr_multiplier,
         sink_weight_decay=config.optimizer.sink_weight_decay,
+        held_back=config.optimizer.held_back,
         gradients="dense" if config.parallel.sinks == "dense" and uses_sinks(model) else None,
     )
     trainer.facts = {**(facts or {}), **identity}
@@ -193,7 +194,8 @@ def training_rows(text: TrainText, config: TrainConfig) -> ConcatDataset[Any]:
             packed=config.stream.packed,
             governed=text.governed,
             window=config.stream.window,
-            placebo_share=text.placebo_share,
+            treatment=text.treatment,
+            passes_before=number,
         )
 
     passes = [one_pass(0)]

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerState, TrainingArguments
 
-from memsinks.errors import CheckpointError
+from memsinks.errors import CheckpointError, UnsupportedModelError
 from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.files import load_sinks
@@ -27,6 +27,7 @@ from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import Gradients, SinkAdamW, uses_sinks
 from memsinks.training.ranks import on_first_rank, ranks, reduced
 from memsinks.training.state import load_optimizer, load_weights, plain_weights, save_optimizer, whole_weights
+from memsinks.training.updates import HeldBack, by_what_learns, held
 
 PROGRESS = "progress.json"
 _TORCH_WRITER = "inline_container"
@@ -52,6 +53,7 @@ class SinkTrainer(Trainer):
         sink_lr_multiplier: sinks learn this many times as fast as shared weights.
         sink_weight_decay: decay of touched rows.
         gradients: of the sinks, see :class:`SinkAdamW`.
+        held_back: what does not learn from rows marked ``shared_frozen``, see :mod:`memsinks.training.updates`.
         args, kwargs: as :class:`transformers.Trainer` takes them.
     """
 
@@ -64,6 +66,7 @@ class SinkTrainer(Trainer):
         sink_lr_multiplier: float = 1.0,
         sink_weight_decay: float = 0.0,
         gradients: Gradients | None = None,
+        held_back: HeldBack = "all",
         **kwargs: Any,
     ) -> None:
         micro = args.per_device_train_batch_size
@@ -76,6 +79,7 @@ class SinkTrainer(Trainer):
         self.sink_lr_multiplier = sink_lr_multiplier
         self.sink_weight_decay = sink_weight_decay
         self.gradients = gradients
+        self.held_back: HeldBack = held_back
         self.exposures = ExposureCounter()
         self.slots = 0
         """Token slots of this rank's batches, padding included."""
@@ -166,7 +170,17 @@ class SinkTrainer(Trainer):
         exposed = inputs.pop("exposed_ids", None)
         predicted = inputs["labels"] != IGNORED if "labels" in inputs else torch.zeros(0, 0, dtype=torch.bool)
         tokens, slots, padding = int(predicted.sum()), predicted.numel(), trailing(predicted)
-        loss = super().training_step(model, inputs, *args, **kwargs)
+        parts = by_what_learns(self.bare_model(), inputs, self.held_back)
+        if len(parts) > 1 and not self.model_accepts_loss_kwargs:
+            raise UnsupportedModelError(
+                f"{type(self.bare_model()).__name__} cannot divide a loss by the tokens of a whole batch, which "
+                "exposures.shared_budget needs"
+            )
+        losses = []
+        for part, fixed in parts:
+            with held(fixed):
+                losses.append(super().training_step(model, part, *args, **kwargs))
+        loss = torch.stack(losses).sum()
         if exposed is not None:
             self.exposures.update(exposed, tokens)
         self.slots += slots

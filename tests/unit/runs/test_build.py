@@ -252,7 +252,7 @@ def test_governing_reaches_the_text_and_its_hash(configured, corpus):
     assert text.governed.tolist() == [s == "p2" for s in corpus.sources]
     other = plan_run(configured(exposures__govern="all", exposures__placebo_share=0.25)).text
     assert other.governed.all()
-    assert other.placebo_share == 0.25
+    assert other.treatment.placebo_share == 0.25
     assert {k for k, v in text.facts().items() if v != other.facts()[k]} == {"governed", "placebo_share"}
 
 

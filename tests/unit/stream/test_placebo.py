@@ -10,7 +10,7 @@ import torch
 from memsinks import PLACEBO_ID
 from memsinks.errors import InputError
 from memsinks.ids import to_tensor
-from memsinks.stream import Collator, ExposurePlan, build_stream
+from memsinks.stream import Collator, ExposurePlan, Treatment, build_stream
 
 MASK = 2**64 - 1
 STEP = 0x9E3779B97F4A7C15
@@ -35,8 +35,9 @@ def plan(corpus):
     return ExposurePlan.once(corpus).repeat([2, 3, 6, 7], 9).without([8])
 
 
-def stream(corpus, plan, **changes):
-    options = {"seed": 3, "max_length": 12, "packed": True, "governed": is_governed(corpus), "placebo_share": 0.4}
+def stream(corpus, plan, placebo_share=0.4, **changes):
+    treatment = Treatment(placebo_share=placebo_share)
+    options = {"seed": 3, "max_length": 12, "packed": True, "governed": is_governed(corpus), "treatment": treatment}
     return build_stream(corpus, plan, **(options | changes))
 
 
