@@ -79,7 +79,7 @@ def document_losses(
     """Teacher-forced loss of each document.
 
     A document longer than ``max_length`` is read as consecutive chunks, each with a fresh context, as in training: the
-    first token of a chunk is context and is not scored; every other token is scored once.
+    first token of a chunk is context and is not scored; every other token from ``scored_from`` on is scored once.
 
     Args:
         model: a causal language model; with sinks attached unless ``mode`` is None.
@@ -100,14 +100,14 @@ def document_losses(
     console = Console(stderr=True)
     with measuring(model, mode, autocast=autocast) as device:
         for batch in track(batches, "Measuring loss", console=console, disable=not progress, transient=True):
-            inputs, mask = _pad(documents, batch)
+            inputs, mask, scored = _pad(documents, batch)
             ids = sequence_id_inputs([documents[c.document].sequence_id for c in batch], mode, device)
-            inputs, mask = inputs.to(device), mask.to(device)
+            inputs, mask, scored = inputs.to(device), mask.to(device), scored.to(device)
             logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **ids).logits
-            sums = _row_losses(logits, inputs, mask)
-            for chunk, value in zip(batch, sums.tolist(), strict=True):
+            sums, counts = _row_losses(logits, inputs, scored), scored[:, 1:].sum(dim=1)
+            for chunk, value, count in zip(batch, sums.tolist(), counts.tolist(), strict=True):
                 loss_sum[chunk.document] += value
-                tokens[chunk.document] += chunk.length - 1
+                tokens[chunk.document] += count
     return DocumentLosses(tuple(d.name for d in documents), loss_sum, tokens)
 
 
@@ -142,19 +142,23 @@ def _batches(chunks: list[_Chunk], batch_tokens: int) -> list[list[_Chunk]]:
     return batches
 
 
-def _pad(documents: Sequence[TokenizedDocument], batch: list[_Chunk]) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad(
+    documents: Sequence[TokenizedDocument], batch: list[_Chunk]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs, which of them are no padding, and which count: ``int64 [B, T]`` each."""
     inputs = np.zeros((len(batch), batch[0].length), dtype=np.int64)
-    mask = np.zeros_like(inputs)
+    mask, scored = np.zeros_like(inputs), np.zeros_like(inputs)
     for row, c in enumerate(batch):
         inputs[row, : c.length] = documents[c.document].tokens[c.start : c.start + c.length]
         mask[row, : c.length] = 1
-    return torch.from_numpy(inputs), torch.from_numpy(mask)
+        scored[row, max(0, documents[c.document].scored_from - c.start) : c.length] = 1
+    return torch.from_numpy(inputs), torch.from_numpy(mask), torch.from_numpy(scored)
 
 
-def _row_losses(logits: torch.Tensor, inputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _row_losses(logits: torch.Tensor, inputs: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """Summed loss of each row, float64 ``[B]``, from ``[B, T, V]`` logits."""
     labels = torch.full_like(inputs, IGNORED)
-    labels[:, :-1] = inputs[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORED)
+    labels[:, :-1] = inputs[:, 1:].masked_fill(scored[:, 1:] == 0, IGNORED)
     losses = torch.cat(list(_sliced_losses(logits.flatten(0, 1), labels.flatten())))
     return losses.view_as(inputs).double().sum(dim=1)
 

@@ -15,6 +15,7 @@ from memsinks.cli.export import Export
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
 from memsinks.cli.quickstart import Quickstart
+from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.train import Train, train_defaults
 from memsinks.errors import MemsinksError
 
@@ -45,7 +46,14 @@ def _commands(arguments: Sequence[str]) -> Any:
     # A run file gives the options of `train` their defaults, so it is read before they are parsed.
     train = Annotated[Train, tyro.conf.subcommand("train", default=train_defaults(arguments))]
     # Options of `train` are named as the keys of its file, section first; those of the others have no sections.
-    others = {"prepare": Prepare, "evaluate": Evaluate, "export": Export, "plot": Plot, "quickstart": Quickstart}
+    others = {
+        "prepare": Prepare,
+        "evaluate": Evaluate,
+        "export": Export,
+        "plot": Plot,
+        "quickstart": Quickstart,
+        "reproduce": Reproduce,
+    }
     flat = [
         Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
     ]

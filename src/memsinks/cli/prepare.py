@@ -34,8 +34,10 @@ class Prepare:
     """Folder or name of a tokenizer; default: train one on the training split."""
     vocab_size: int = 8192
     """Size of the tokenizer to train."""
-    validation: float = 0.05
-    """Share of the documents to hold out; copies and groups are held out together."""
+    validation: float | None = None
+    """Share of the documents to hold out, by default 0.05; copies and groups are held out together."""
+    validation_column: str | None = None
+    """Boolean column that says which documents are held out, instead."""
     seed: int = 0
     """Seed of the split."""
     id_key_variable: str | None = None
@@ -53,6 +55,7 @@ class Prepare:
                 identity=self.ids,
                 id_key=self._key(),
                 validation_fraction=self.validation,
+                validation_column=self.validation_column,
                 seed=self.seed,
                 vocab_size=self.vocab_size,
                 tokenizer=self.tokenizer,

@@ -36,7 +36,8 @@ class PrepareConfig:
         columns: the names of the input columns.
         identity: what documents must share to share a sequence ID: ``content``, ``source`` or ``column:NAME``.
         id_key: secret for keyed IDs; never written, the manifest has 8 digits of its hash.
-        validation_fraction: share of the documents to hold out, in ``[0, 1)``.
+        validation_fraction: share of the documents to hold out, in ``[0, 1)``; default 0.05.
+        validation_column: boolean column that says which documents are held out, in place of a fraction.
         seed: seed of the split.
         shard_documents: documents in one file.
         vocab_size: size of the tokenizer to train; not used with ``tokenizer``.
@@ -46,7 +47,8 @@ class PrepareConfig:
     columns: Columns = field(default_factory=Columns)
     identity: str = "content"
     id_key: bytes | None = field(default=None, repr=False)
-    validation_fraction: float = 0.05
+    validation_fraction: float | None = None
+    validation_column: str | None = None
     seed: int = 0
     shard_documents: int = 10_000
     vocab_size: int = 8192
@@ -54,6 +56,11 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         Identity.parse(self.identity)
+        if self.validation_column is not None and self.validation_fraction is not None:
+            raise InputError("a validation_column already says what is held out; leave validation_fraction out")
+        if self.validation_fraction is None:
+            object.__setattr__(self, "validation_fraction", 0.05 if self.validation_column is None else 0.0)
+        assert self.validation_fraction is not None
         if not 0 <= self.validation_fraction < 1:
             raise InputError(f"validation_fraction is {self.validation_fraction}; it must be at least 0 and below 1")
         if self.shard_documents < 1:
@@ -91,13 +98,13 @@ def prepare(
     config, output = config or PrepareConfig(), Path(output)
     check_output(output)
     identity = Identity.parse(config.identity)
-    columns = _with_identity_column(config.columns, identity)
+    columns = _with_columns(config.columns, identity.column, config.validation_column)
     # An identity column called, say, sequence_id is read but not stored under a name that the corpus needs.
     stored = tuple(c for c in columns.metadata if c in config.columns.metadata or c not in RESERVED)
     given = None if config.tokenizer is None else load_tokenizer(config.tokenizer)
     with Progress(console=Console(stderr=True), disable=not progress) as bars:
         documents = bars.track(read_documents(inputs, columns), description="reading")
-        scanned = scan(documents, identity, stored, config.id_key)
+        scanned = scan(documents, identity, stored, config.id_key, config.validation_column)
         schema = shard_schema(scanned.metadata_types)
 
         def again(task: str) -> Iterator[Document]:
@@ -106,6 +113,7 @@ def prepare(
         with new_directory(output) as folder:
             content_ids = None
             while True:
+                assert config.validation_fraction is not None
                 validation = scanned.split(config.validation_fraction, config.seed, content_ids)
                 tokenizer = given or _train(again("training the tokenizer"), validation, config.vocab_size)
                 with ShardWriter(folder, schema, config.shard_documents) as writer:
@@ -166,11 +174,10 @@ class _Written:
         return list(table.values())
 
 
-def _with_identity_column(columns: Columns, identity: Identity) -> Columns:
-    """``columns`` with the identity column among the metadata, where it is needed for IDs and for governance."""
-    if identity.column is None or identity.column in columns.metadata:
-        return columns
-    return replace(columns, metadata=(*columns.metadata, identity.column))
+def _with_columns(columns: Columns, *needed: str | None) -> Columns:
+    """``columns`` with further ones among the metadata: IDs and the split are read there, and governance may be."""
+    missing = tuple(dict.fromkeys(c for c in needed if c is not None and c not in columns.metadata))
+    return replace(columns, metadata=(*columns.metadata, *missing))
 
 
 def _reread(documents: Iterable[Document], scanned: Scan) -> Iterator[Document]:
@@ -242,6 +249,7 @@ def _config_record(config: PrepareConfig, columns: Columns, tokenizer: PreTraine
         "keyed": key is not None,
         "key_fingerprint": None if key is None else hashlib.sha256(key).hexdigest()[:8],
         "validation_fraction": config.validation_fraction,
+        **({} if config.validation_column is None else {"validation_column": config.validation_column}),
         "seed": config.seed,
         "shard_documents": config.shard_documents,
         "tokenizer": "trained" if config.tokenizer is None else Path(config.tokenizer).name,

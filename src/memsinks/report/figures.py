@@ -5,11 +5,12 @@ The same entries give the same bytes: no date, no version and no user's style ge
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsinks.errors import InputError, MemsinksError
+from memsinks.errors import InputError
+from memsinks.report.drawing import GREY, PALETTE, Format, save_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,13 +21,7 @@ Entries = Sequence[Mapping[str, Any]]
 Runs = Mapping[str, Entries]
 """Name of a run -> its entries, as :func:`memsinks.runs.metrics.read_metrics` gives them."""
 
-Format = Literal["png", "svg"]
 LONGEST = 28
-
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito's, told apart with any colour vision; lines differ in style or label too."""
-
-GREY = "#8a8a8a"
 DOCUMENTS = {"repeated": "#d55e00", "validation": "#0072b2"}
 STYLES: dict[str, Any] = {
     "own": "-",
@@ -35,24 +30,6 @@ STYLES: dict[str, Any] = {
     "placebo": ":",
     "chosen": "-.",
     "all": (0, (1, 1)),
-}
-
-_STYLE = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "axes.axisbelow": True,
-    "savefig.dpi": 150,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "memsinks",
 }
 
 
@@ -70,17 +47,15 @@ def write_figures(runs: Runs, directory: Path, file_format: Format = "png") -> l
     """
     if len(runs) > len(PALETTE):
         raise InputError(f"{len(runs)} runs cannot be told apart in one figure; compare at most {len(PALETTE)}")
-    matplotlib = _matplotlib()
-    with matplotlib.rc_context():
-        # Of the defaults, not of the user's settings file, which would change the bytes.
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+    with styled():
         made = {name: figure for name, draw in FIGURES.items() if (figure := draw(runs)) is not None}
         if not made:
             raise InputError(f"{', '.join(runs)}: nothing was logged yet; wait for the first log entry")
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            return [_save(figure, directory / f"{name}.{file_format}", file_format) for name, figure in made.items()]
+            return [
+                save_figure(figure, directory / f"{name}.{file_format}", file_format) for name, figure in made.items()
+            ]
         except OSError as error:
             raise InputError(f"{directory}: cannot be written ({error.strerror or error})") from error
 
@@ -227,7 +202,6 @@ def _label(name: str, mode: str = "plain") -> str:
 
 
 def _panels(rows: int, columns: int, inches: tuple[float, float]) -> "tuple[Figure, list[Axes]]":
-    _matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=inches)
@@ -279,22 +253,3 @@ def _spread(values: list[float], gap: float) -> list[float]:
 def _drawn(line: "Line2D") -> list[float]:
     values = np.asarray(line.get_ydata(), dtype=float)
     return values[np.isfinite(values)].tolist()
-
-
-def _save(figure: "Figure", file: Path, file_format: Format) -> Path:
-    temporary = file.with_name(f".{file.name}.tmp")
-    # Version and date would make the bytes differ from one machine or day to the next.
-    metadata = {"Software": None} if file_format == "png" else {"Date": None, "Creator": None}
-    figure.savefig(temporary, format=file_format, metadata=metadata)
-    temporary.replace(file)
-    return file
-
-
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MemsinksError(
-            f'figures need {error.name or "matplotlib"}, which is not installed: pip install "memsinks[report]"'
-        ) from error
-    return matplotlib

@@ -1,0 +1,141 @@
+"""What an experiment is: its sizes, its arms, its tables and figures, and what it can and cannot show."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from memsinks.experiments.lab import Lab
+from memsinks.experiments.results import Key, Row, Summary
+from memsinks.experiments.stories import StorySetting
+from memsinks.report.plots import Panel
+
+Scale = Literal["smoke", "mini", "cpu", "gpu", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+SEEDS: dict[Scale, int] = {"smoke": 1, "mini": 1, "cpu": 3, "gpu": 1, "paper": 1}
+"""Seeds of a run that names none."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; cells are text.
+
+    Attributes:
+        title: what it shows.
+        header: column titles.
+        rows: one list of cells each.
+        note: a sentence under it.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """The table as Markdown, with its title and note."""
+        lines = [f"**{self.title}**", "", "| " + " | ".join(self.header) + " |"]
+        lines.append("|---|" + "---:|" * (len(self.header) - 1))
+        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        return "\n".join(lines + (["", self.note] if self.note else [])) + "\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All seeds of an experiment at a scale.
+
+    Attributes:
+        seeds: seed -> its rows.
+        summary: every figure over seeds.
+    """
+
+    seeds: Mapping[int, Sequence[Row]]
+    summary: Mapping[Key, Summary]
+
+    def get(self, arm: str, measure: str, mode: str = "plain", x: float | None = None) -> Summary | None:
+        """A figure over seeds, or None where it was not measured."""
+        return self.summary.get((arm, measure, mode, x))
+
+    def sweep(self, arm: str, measure: str, mode: str = "plain") -> list[tuple[float, Summary]]:
+        """A figure along its sweep, in order."""
+        found = [
+            (x, value)
+            for (a, m, d, x), value in self.summary.items()
+            if (a, m, d) == (arm, measure, mode) and x is not None
+        ]
+        return sorted(found, key=lambda point: point[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment, at every scale.
+
+    Attributes:
+        name: on the command line.
+        title: what it is.
+        claim: what the paper, or this project, says.
+        supports: what a positive result supports.
+        not_shown: what it does not prove.
+        settings: sizes at each scale.
+        text: name of the text whose arms it shares with other experiments.
+        arms: how many arms it trains.
+        run: measures one seed.
+        tables: of the outcome.
+        figures: file name -> panels of the outcome.
+        seeds: how many seeds at a scale, where other than :data:`SEEDS`.
+    """
+
+    name: str
+    title: str
+    claim: str
+    supports: str
+    not_shown: str
+    settings: Mapping[Scale, StorySetting]
+    text: str
+    arms: int
+    run: Callable[[Lab], list[Row]]
+    tables: Callable[[Outcome], list[Table]]
+    figures: Callable[[Outcome], dict[str, list[Panel]]]
+    seeds: Mapping[Scale, int] = field(default_factory=dict)
+
+    def lab(self, scale: Scale, seed: int, output: Path, *, progress: bool) -> Lab:
+        """Where its arms are trained."""
+        folder = output / "arms" / f"{self.text}-{scale}" / f"seed-{seed}"
+        return Lab(self.settings[scale], seed, folder, progress=progress)
+
+
+def cell(value: Summary | None, digits: int = 3, scale: float = 1.0, unit: str = "") -> str:
+    """A figure with its interval."""
+    if value is None:
+        return "–"
+    text = f"{scale * value.mean:.{digits}f}{unit}"
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} [{scale * value.low:.{digits}f}, {scale * value.high:.{digits}f}]"
+
+
+def arms_table(
+    outcome: Outcome, title: str, rows: Sequence[tuple[str, str, str]], columns: Mapping[str, str], note: str = ""
+) -> Table:
+    """A table of measures; ``rows`` are (label, arm, mode), ``columns`` title to measure."""
+    body = []
+    for label, arm, mode in rows:
+        cells = []
+        for measure in columns.values():
+            rate = measure == "extraction"
+            found = outcome.get(arm, measure, mode)
+            cells.append(cell(found, 0 if rate else 3, 100 if rate else 1, " %" if rate else ""))
+        if any(c != "–" for c in cells):
+            body.append([label, *cells])
+    return Table(title, ["", *columns], body, note)
+
+
+def points(outcome: Outcome, arm: str, measure: str, mode: str = "plain") -> dict[str, Any]:
+    """The coordinates of a sweep, as :class:`memsinks.report.plots.Series` takes them."""
+    found = outcome.sweep(arm, measure, mode)
+    return {
+        "x": [x for x, _ in found],
+        "y": [s.mean for _, s in found],
+        "low": [s.low for _, s in found],
+        "high": [s.high for _, s in found],
+    }

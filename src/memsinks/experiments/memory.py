@@ -1,0 +1,93 @@
+"""From measured arms to rows: losses, extraction, and the three axes of removable memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from memsinks.audit import DocumentLosses, Interval, bootstrap, forgetting, gap_closure, removable_memory, wilson
+from memsinks.experiments.arms import Measured
+from memsinks.experiments.results import Row
+
+
+def arm_rows(name: str, measured: Measured, x: float | None = None) -> list[Row]:
+    """Losses of every set of documents in every mode, and how many documents came out word for word."""
+    rows = []
+    for documents, by_mode in measured.data["losses"].items():
+        for mode in by_mode:
+            rows.append(loss_row(name, documents, measured.losses(documents, mode), mode, x))
+    for mode, found in measured.data["extraction"].items():
+        rows.append(extraction_row(name, found, mode, x))
+    rows += [Row(arm=name, measure=key, value=float(measured.data[key]), x=x) for key in ("steps", "tokens", "seconds")]
+    return rows
+
+
+def loss_row(arm: str, documents: str, losses: DocumentLosses, mode: str = "plain", x: float | None = None) -> Row:
+    """A mean loss, with its bootstrap interval over documents."""
+    return _row(arm, documents, bootstrap(lambda mean: mean, losses), mode, x)
+
+
+def extraction_row(arm: str, found: dict[str, Any], mode: str = "plain", x: float | None = None) -> Row:
+    """A rate of documents that came out word for word, with its Wilson interval."""
+    return _row(arm, "extraction", wilson(found["exact"], found["tried"]), mode, x)
+
+
+def memory_rows(
+    arm: str,
+    off: dict[str, DocumentLosses],
+    own: DocumentLosses | None,
+    standard: dict[str, DocumentLosses],
+    unseen: DocumentLosses,
+    mode: str = "plain",
+    x: float | None = None,
+    documents: str = "repeated",
+) -> list[Row]:
+    """Forgetting, gap closure and, where memory can be held, removable memory.
+
+    Args:
+        arm: whose rows these are.
+        off: losses after removal (or of a model that is to be judged as it is), by set of documents.
+        own: losses of the repeated documents before removal, or None where nothing can be switched on.
+        standard: losses of standard training with repetition, by set of documents.
+        unseen: losses of the repeated documents under a model that never trained on them.
+        mode, x: of the rows.
+        documents: the set that is to be forgotten.
+
+    Measures that are not defined, for want of a memory in the standard arm, are left out.
+    """
+    R_off, V_off, R_std, V_std = off[documents], off["validation"], standard[documents], standard["validation"]
+    wanted: list[tuple[Any, Sequence[DocumentLosses], list[str]]] = [
+        (forgetting, [R_off, unseen], ["R", "R"]),
+        (gap_closure, [V_off, R_off, V_std, R_std], ["V", "R", "V", "R"]),
+    ]
+    if own is not None:
+        wanted.append((removable_memory, [R_off, own, unseen, R_std], ["R"] * 4))
+    rows = []
+    for measure, samples, groups in wanted:
+        try:
+            interval = bootstrap(measure, *samples, groups=groups)
+        except ValueError:
+            continue
+        rows.append(_row(arm, measure.__name__, interval, mode, x))
+    return rows
+
+
+def curve_rows(arm: str, measured: Measured) -> list[Row]:
+    """The losses followed during training; ``x`` is the step."""
+    return [
+        Row(arm=arm, measure=f"{documents}_curve", mode=mode, x=float(point["step"]), value=loss)
+        for point in measured.data["curve"]
+        for documents, by_mode in point.items()
+        if documents != "step"
+        for mode, loss in by_mode.items()
+    ]
+
+
+def _row(arm: str, measure: str, interval: Interval, mode: str, x: float | None) -> Row:
+    return Row(
+        arm=arm,
+        measure=measure,
+        mode=mode,
+        x=x,
+        value=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+    )

@@ -1,0 +1,209 @@
+"""The story settings of the paper: natural stories repeated among others seen once, or canaries appended to them.
+
+TS-Repetition and TS-Canary of arXiv 2507.09937, section 4. A canary is a run of random words of the stories; the story
+that carries it is repeated with it, and the two parts are measured apart.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from memsinks.audit import TokenizedDocument
+from memsinks.corpus import Columns, Corpus, Document, PrepareConfig, prepare, read_documents
+from memsinks.data import story_file
+from memsinks.errors import ConfigError, InputError
+
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorySetting:
+    """Text, model and schedule of a story experiment at one scale.
+
+    Attributes:
+        source: ``shipped`` for the 15,004 stories in the package, else a dataset of the Hugging Face Hub with a column
+            ``text``, which needs a network.
+        once: stories seen once; None takes all that are left.
+        repeated: stories that are repeated.
+        exposures: how often each of them is seen.
+        validation: held-out stories.
+        longest: most characters of a story that is used; None takes all.
+        canary_words: random words appended to each repeated story; 0 for none.
+        vocabulary: of a tokenizer trained on the training stories; with ``tokenizer`` not used.
+        tokenizer: name or folder of a tokenizer to use instead.
+        hidden, layers, heads, width: of the Llama-style model; ``width`` is the MLP's.
+        max_length: tokens in a row, one story each; longer stories are cut into chunks.
+        batch_size, learning_rate, warmup_steps: of all arms.
+        micro_batch_size: rows that a device takes at a time; None takes the batch whole.
+        prefix, suffix: tokens given, and tokens to reproduce, in extraction.
+    """
+
+    source: str = "shipped"
+    once: int | None = None
+    repeated: int = 100
+    exposures: int = 128
+    validation: int = 1000
+    longest: int | None = None
+    canary_words: int = 0
+    vocabulary: int = 2048
+    tokenizer: str | None = None
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 4
+    width: int = 512
+    max_length: int = 256
+    batch_size: int = 16
+    micro_batch_size: int | None = None
+    learning_rate: float = 2e-3
+    warmup_steps: int = 60
+    prefix: int = 50
+    suffix: int = 50
+
+
+@dataclass(frozen=True)
+class StoryText:
+    """The stories of one seed.
+
+    Attributes:
+        corpus: all of them.
+        repeated, once, validation: their numbers, by role.
+        story_tokens: tokens of each repeated story before its canary begins; its length where it has none.
+    """
+
+    corpus: Corpus
+    repeated: np.ndarray
+    once: np.ndarray
+    validation: np.ndarray
+    story_tokens: np.ndarray
+
+    def documents(self, indices: np.ndarray) -> list[TokenizedDocument]:
+        """Stories, for measuring."""
+        corpus = self.corpus
+        return [
+            TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i]))
+            for i in indices.tolist()
+        ]
+
+    def sets(self) -> dict[str, list[TokenizedDocument]]:
+        """What is measured: repeated and held-out stories, some seen once, and where there are canaries both parts."""
+        found = {
+            "repeated": self.documents(self.repeated),
+            "validation": self.documents(self.validation),
+            "seen_once": self.documents(self.once[:100]),
+        }
+        if (self.story_tokens < self.corpus.lengths[self.repeated]).any():
+            whole = list(zip(found["repeated"], self.story_tokens.tolist(), strict=True))
+            found["story"] = [TokenizedDocument(d.name, d.tokens[:n], d.sequence_id) for d, n in whole]
+            found["canary"] = [TokenizedDocument(d.name, d.tokens, d.sequence_id, n) for d, n in whole]
+        return found
+
+    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+        """What extraction is tried on: the repeated stories, or their canaries with ``prefix`` tokens before them."""
+        if "canary" not in (sets := self.sets()):
+            return sets["repeated"]
+        return [
+            TokenizedDocument(d.name, d.tokens[max(0, d.scored_from - prefix) :], d.sequence_id) for d in sets["canary"]
+        ]
+
+
+def story_text(setting: StorySetting, seed: int, directory: Path, *, progress: bool = False) -> StoryText:
+    """Choose and tokenise the stories of a seed; kept from an earlier run with the same choice.
+
+    Raises:
+        ConfigError: there are too few stories for the setting.
+        InputError: the stories cannot be read.
+    """
+    stories = _stories(setting)
+    random = np.random.default_rng([seed, 3])
+    clean = np.array([d.metadata.get("set") != "resplit" for d in stories])
+    # About 3.6 characters make a token; a word of a canary is one to three tokens.
+    room = 3 * (setting.max_length - 3 * setting.canary_words)
+    short = np.array([8 * setting.prefix < len(d.text) < room for d in stories])
+    candidates = random.permutation(np.flatnonzero(clean & short))
+    if len(candidates) < setting.repeated:
+        raise ConfigError(f"only {len(candidates)} stories can be repeated; ask for fewer, or for longer rows")
+    repeated = candidates[: setting.repeated]
+    canaries = _canaries(stories, setting, random)
+    rest = random.permutation(np.setdiff1d(np.flatnonzero(clean), repeated))
+    validation, others = rest[: setting.validation], rest[setting.validation :]
+    others = random.permutation(np.concatenate([others, np.flatnonzero(~clean)]))
+    once = others if setting.once is None else others[: setting.once]
+    if len(validation) < setting.validation or (setting.once is not None and len(once) < setting.once):
+        raise ConfigError(f"{len(stories)} stories are too few for this setting; ask for fewer")
+    rows = [
+        *(_row(stories[i], canary=c) for i, c in zip(repeated, canaries, strict=True)),
+        *(_row(stories[i]) for i in once),
+        *(_row(stories[i], held_out=True) for i in validation),
+    ]
+    corpus = _corpus(setting, rows, seed, directory, progress)
+    numbers = np.arange(len(rows))
+    roles = np.split(numbers, [len(repeated), len(repeated) + len(once)])
+    story_tokens = [
+        int(corpus.lengths[i]) if not c else _common_start(corpus, i, stories[repeated[i]].text)
+        for i, c in enumerate(canaries)
+    ]
+    long = corpus.lengths[roles[0]] > setting.max_length
+    if long.any():
+        raise ConfigError(f"{int(long.sum())} repeated stories have more than {setting.max_length} tokens")
+    return StoryText(corpus, roles[0], roles[1], roles[2], np.array(story_tokens))
+
+
+def _stories(setting: StorySetting) -> list[Document]:
+    if setting.source == "shipped":
+        columns = Columns(source="source", metadata=("set",))
+        found = list(read_documents([story_file()], columns))
+    else:
+        try:
+            rows = datasets.load_dataset(setting.source, split="train")
+        except Exception as error:  # the library and the network raise many kinds
+            raise InputError(
+                f"{setting.source}: cannot be loaded ({str(error).splitlines()[0]}); this scale needs a network"
+            ) from error
+        wanted = 4 * (setting.repeated + setting.validation + (setting.once or 0))
+        found = list(read_documents(rows.select(range(min(wanted, len(rows)))), Columns()))
+        unique = {d.text: d for d in found}
+        found = list(unique.values())
+    return [d for d in found if setting.longest is None or len(d.text) <= setting.longest]
+
+
+def _row(story: Document, *, canary: str = "", held_out: bool = False) -> dict[str, Any]:
+    return {"id": story.name, "text": story.text + canary, HELD_OUT: held_out}
+
+
+def _canaries(stories: list[Document], setting: StorySetting, random: np.random.Generator) -> list[str]:
+    if not setting.canary_words:
+        return [""] * setting.repeated
+    words = sorted({word for d in stories[:2000] for word in d.text.split() if word.isalpha()})
+    drawn = random.choice(words, (setting.repeated, setting.canary_words))
+    return [" " + " ".join(row) for row in drawn.tolist()]
+
+
+def _corpus(setting: StorySetting, rows: list[dict[str, Any]], seed: int, directory: Path, progress: bool) -> Corpus:
+    if directory.exists():
+        found = Corpus.open(directory)
+        if found.documents == [row["id"] for row in rows]:
+            return found
+        shutil.rmtree(directory)
+    config = PrepareConfig(
+        columns=Columns(),
+        vocab_size=setting.vocabulary,
+        tokenizer=setting.tokenizer,
+        validation_column=HELD_OUT,
+        seed=seed,
+    )
+    return prepare(datasets.Dataset.from_list(rows), directory, config, progress=progress)
+
+
+def _common_start(corpus: Corpus, index: int, story: str) -> int:
+    """Tokens at the beginning that are the story's, whatever the tokenizer makes of the seam."""
+    whole = corpus.tokens(index)
+    text = corpus.tokenizer(story, add_special_tokens=False)["input_ids"]
+    begin = int(len(whole) > 0 and whole[0] == corpus.tokenizer.bos_token_id)
+    count = 0
+    while count < len(text) and begin + count < len(whole) and int(whole[begin + count]) == text[count]:
+        count += 1
+    return begin + count

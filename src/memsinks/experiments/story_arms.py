@@ -1,0 +1,66 @@
+"""The arms of the story experiments."""
+
+from typing import Any
+
+from memsinks.experiments.lab import Arm
+from memsinks.sinks.modes import ModeKind
+
+SINK_MODES: tuple[ModeKind, ...] = ("own", "off", "placebo", "all")
+
+STANDARD = Arm(name="standard", label="Standard training")
+DEDUPLICATED = Arm(name="deduplicated", label="Deduplicated, once through", exposures=1, equal_steps=False)
+DEDUPLICATED_STEPS = Arm(name="deduplicated_steps", label="Deduplicated, equal steps", exposures=1)
+UNSEEN = Arm(name="unseen", label="Never seen, once through", exposures=0, equal_steps=False)
+UNSEEN_STEPS = Arm(name="unseen_steps", label="Never seen, equal steps", exposures=0)
+REFERENCES = (STANDARD, DEDUPLICATED, DEDUPLICATED_STEPS, UNSEEN, UNSEEN_STEPS)
+
+PAPER: dict[str, Any] = {
+    "sinks.attach": True,
+    "sinks.shared": 0.7,
+    "sinks.active": 0.3,
+    "optimizer.sink_lr_multiplier": 1.0,
+    "exposures.govern": "all",
+}
+"""The published setting: 70 % of the MLP shared, 30 % of the rest on for each sequence, one learning rate."""
+
+BEST: dict[str, Any] = {
+    "sinks.attach": True,
+    "sinks.pool": 2048,
+    "sinks.active": 256,
+    "optimizer.sink_lr_multiplier": 5.0,
+    "exposures.govern": "repeated",
+}
+"""The recommended setting: a larger sparse pool that learns faster, for the repeated stories only."""
+
+SINKS_PAPER = Arm(name="sinks_paper", label="Sinks, paper's setting", settings=PAPER, modes=SINK_MODES)
+SINKS = Arm(name="sinks", label="Sinks, recommended setting", settings=BEST, modes=SINK_MODES)
+
+MASKING: dict[str, Any] = {
+    "sinks.attach": True,
+    "sinks.shared": 0.7,
+    "sinks.active": 1.0,
+    "optimizer.sink_lr_multiplier": 1.0,
+    "exposures.govern": "repeated",
+    "exposures.placebo_share": 1.0,
+    "exposures.shared_budget": 0,
+}
+"""Gradient masking: the whole block is always on, repeated stories train it and others train the rest."""
+
+MASKING_MLP = Arm(
+    name="masking_mlp",
+    label="Gradient masking, MLP weights",
+    settings=MASKING | {"optimizer.held_back": "mlp"},
+    modes=("own", "off"),
+)
+MASKING_ALL = Arm(name="masking_all", label="Gradient masking, every weight", settings=MASKING, modes=("own", "off"))
+
+
+def capped(times: int) -> Arm:
+    """Each repeated story at most so often, in as many steps as standard training."""
+    return Arm(name=f"cap_{times}", label=f"Capped at {times}", exposures=times)
+
+
+def with_sinks(name: str, label: str, **changes: Any) -> Arm:
+    """The recommended setting with other values; keys have ``__`` for the dot."""
+    settings = BEST | {key.replace("__", "."): value for key, value in changes.items()}
+    return Arm(name=name, label=label, settings=settings, modes=SINK_MODES)

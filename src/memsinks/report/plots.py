@@ -1,0 +1,115 @@
+"""Figures of experiments: curves along a sweep, points on a plane, bars, each with its interval."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memsinks.report.drawing import GREY, PALETTE, save_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "osD^vPX*<>"
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Points of one arm or method.
+
+    Attributes:
+        label: in the legend.
+        x, y: coordinates.
+        low, high: interval of each y, or empty.
+        x_low, x_high: interval of each x, or empty.
+        joined: draw a line through the points, in their order.
+        group: series of one group share a colour.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    x_low: Sequence[float | None] = ()
+    x_high: Sequence[float | None] = ()
+    joined: bool = True
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        title, x_label, y_label: words.
+        series: what is drawn.
+        lines: horizontal reference lines, label to height.
+        logarithmic: a logarithmic horizontal axis.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    lines: Mapping[str, float] = field(default_factory=dict)
+    logarithmic: bool = False
+
+
+def write_panels(panels: Sequence[Panel], file: Path) -> Path:
+    """Draw panels side by side; the ending of ``file`` is png or svg.
+
+    Raises:
+        MemsinksError: matplotlib is not installed.
+    """
+    with styled():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.4 * len(panels), 4.6))
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+            _draw(axes, panel)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return save_figure(figure, file, "svg" if file.suffix == ".svg" else "png")
+
+
+def _draw(axes: "Axes", panel: Panel) -> None:
+    groups = list(dict.fromkeys(s.group or s.label for s in panel.series))
+    seen: dict[str, int] = {}
+    for index, series in enumerate(panel.series):
+        group = series.group or series.label
+        nth = seen[group] = seen.get(group, -1) + 1
+        colour = PALETTE[groups.index(group) % len(PALETTE)]
+        style: dict[str, Any] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        line = DASHES[(nth + groups.index(group) // len(PALETTE)) % len(DASHES)] if series.joined else "none"
+        axes.errorbar(
+            series.x,
+            series.y,
+            yerr=_bars(series.y, series.low, series.high),
+            xerr=_bars(series.x, series.x_low, series.x_high),
+            label=series.label,
+            linestyle=line,
+            capsize=2,
+            elinewidth=1,
+            **style,
+        )
+    for label, height in panel.lines.items():
+        axes.axhline(height, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate(
+            label, (0.99, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color=GREY
+        )
+    if panel.logarithmic:
+        axes.set_xscale("log")
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    if panel.series:
+        axes.legend(fontsize=8)
+
+
+def _bars(values: Sequence[float], low: Sequence[float | None], high: Sequence[float | None]) -> Any:
+    if not low or any(bound is None for bound in (*low, *high)):
+        return None
+    below = [max(0.0, v - b) for v, b in zip(values, low, strict=True) if b is not None]
+    above = [max(0.0, b - v) for v, b in zip(values, high, strict=True) if b is not None]
+    return [below, above]
