@@ -31,6 +31,7 @@ ORDER = (
     "checkpoint",
     "training",
     "audit",
+    "baselines",
     "report",
     "runs",
     "experiments",

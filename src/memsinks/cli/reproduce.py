@@ -20,7 +20,7 @@ class Reproduce:
     name: tyro.conf.Positional[str | None] = None
     """Of the experiment, or all."""
     scale: Scale = "mini"
-    """smoke (seconds), mini (up to 4 minutes an arm on 2 cores), cpu (up to 20), gpu (one card) or paper (its sizes)."""
+    """smoke (seconds), mini (at most 4 minutes an arm on 2 cores), cpu (20), gpu (one card) or paper (its sizes)."""
     output: Path = Path("runs/reproduce")
     """Where arms and results go; experiments on the same text share their arms."""
     seeds: tuple[int, ...] = ()

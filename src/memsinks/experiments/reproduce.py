@@ -12,6 +12,8 @@ from rich.console import Console
 from memsinks.errors import ConfigError, InputError
 from memsinks.experiments.catalogue import SEEDS, Experiment, Outcome, Scale, Table
 from memsinks.experiments.facts import code_facts, hardware_facts
+from memsinks.experiments.masking import MASKING
+from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
 from memsinks.experiments.results import (
     Row,
     read_seed,
@@ -24,7 +26,7 @@ from memsinks.experiments.results import (
 from memsinks.experiments.ts_repetition import TS_CANARY, TS_REPETITION
 from memsinks.report.plots import write_panels
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (TS_REPETITION, TS_CANARY)}
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (TS_REPETITION, TS_CANARY, POSTHOC, POSTHOC_CANARY, MASKING)}
 SUMMARY = "summary.json"
 
 

@@ -1,0 +1,1 @@
+"""What memsinks is compared with: finding memorised text in a trained model afterwards, and unlearning it."""
