@@ -120,7 +120,14 @@ def integrated_gradients(model: Any, forget: Documents, *, max_length: int, step
 
 
 def slimming_scores(
-    model: Any, forget: Documents, *, max_length: int, weight: float, steps: int = 60, rate: float = 0.05, seed: int = 0
+    model: Any,
+    forget: Documents,
+    *,
+    max_length: int,
+    weight: float,
+    steps: int = 100,
+    rate: float = 0.05,
+    seed: int = 0,
 ) -> Scores:
     """Factors of neurons learned so that the text stays likely while their sum, times ``weight``, falls (Chang et al.,
     after Liu et al. 2017): the neurons that keep theirs are those that the text needs."""

@@ -129,7 +129,7 @@ class Bench:
 def scored(bench: Bench, method: str) -> Iterator[Scores]:
     """The scores of each trial of a method."""
     model, forget, retain, length = bench.model, bench.forget, bench.retain, bench.length
-    seed = bench.lab.seed
+    seed, mask_steps = bench.lab.seed, round(2.5 * bench.lab.setting.posthoc_steps)
     trials: dict[str, Callable[[int], Scores]] = {
         "random": lambda i: localisation.random_scores(model, 3 * seed + i),
         # Documents, all of them or a part: more steps of integration, or more documents.
@@ -143,10 +143,10 @@ def scored(bench: Bench, method: str) -> Iterator[Scores]:
             model, forget, retain, max_length=length, contrast=(0.0, 0.5, 1.0)[i]
         ),
         "slimming": lambda i: localisation.slimming_scores(
-            model, forget, max_length=length, weight=(0.3, 1.0, 3.0)[i], seed=seed
+            model, forget, max_length=length, weight=(0.3, 1.0, 3.0)[i], steps=mask_steps, seed=seed
         ),
         "hard_concrete": lambda i: localisation.hard_concrete_scores(
-            model, forget, retain, max_length=length, weight=(1.0, 5.0, 20.0)[i], seed=seed
+            model, forget, retain, max_length=length, weight=(1.0, 5.0, 20.0)[i], steps=mask_steps, seed=seed
         ),
     }
     return (trials[method](trial) for trial in range(TRIALS))
@@ -172,7 +172,9 @@ def unlearning_points(bench: Bench, method: Method) -> list[Point]:
             if step in STEPS:
                 found.append(bench.point(model, trial, float(step)))
 
-        config = UnlearnConfig(method=method, learning_rate=rate, steps=STEPS[-1], seed=bench.lab.seed)
+        config = UnlearnConfig(
+            method=method, learning_rate=rate, steps=bench.lab.setting.posthoc_steps, seed=bench.lab.seed
+        )
         unlearn(model, bench.forget, bench.retain, config, max_length=bench.length, at=measure)
     return found
 

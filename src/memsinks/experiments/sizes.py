@@ -7,7 +7,7 @@ from memsinks.experiments.stories import StorySetting
 
 SMOKE = StorySetting(
     once=60, repeated=4, exposures=8, validation=12, longest=700, vocabulary=320, hidden=32, layers=2, heads=2,
-    width=64, max_length=512, warmup_steps=5, prefix=20, suffix=10,
+    width=64, max_length=768, warmup_steps=5, prefix=20, suffix=10, posthoc_steps=4,
 )  # fmt: skip
 MINI = StorySetting(once=3000, repeated=16, exposures=100, validation=300, longest=900)
 CPU = StorySetting()

@@ -40,6 +40,7 @@ class StorySetting:
         batch_size, learning_rate, warmup_steps: of all arms.
         micro_batch_size: rows that a device takes at a time; None takes the batch whole.
         prefix, suffix: tokens given, and tokens to reproduce, in extraction.
+        posthoc_steps: of unlearning after training; learned masks take two and a half times as many.
     """
 
     source: str = "shipped"
@@ -62,6 +63,7 @@ class StorySetting:
     warmup_steps: int = 60
     prefix: int = 50
     suffix: int = 50
+    posthoc_steps: int = 40
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""Planted effects: a memoriser scores as memorised, a removal that does nothing as no forgetting."""
+
+import numpy as np
+import pytest
+
+from memsinks.audit import DocumentLosses
+from memsinks.experiments.memory import memory_rows
+
+
+def losses(mean, count=30, seed=0):
+    tokens = np.full(count, 100)
+    noise = np.random.default_rng(seed).normal(0, 0.02, count)
+    return DocumentLosses(tuple(f"d{i}" for i in range(count)), (mean + noise) * tokens, tokens)
+
+
+MEMORISED = {"repeated": losses(0.05), "validation": losses(3.0, seed=1)}
+UNSEEN = losses(3.1)
+
+
+def measures(off, own=None):
+    return {row.measure: row for row in memory_rows("a", off, own, MEMORISED, UNSEEN)}
+
+
+def test_a_removal_that_does_nothing_forgets_nothing():
+    found = measures(MEMORISED, own=MEMORISED["repeated"])
+    assert found["forgetting"].value < 0.03
+    assert found["gap_closure"].value == pytest.approx(0)
+    assert found["removable_memory"].value == pytest.approx(0)
+
+
+def test_a_perfect_removal_forgets_everything():
+    found = measures({"repeated": UNSEEN, "validation": losses(3.1, seed=1)}, own=MEMORISED["repeated"])
+    assert found["forgetting"].value == pytest.approx(1)
+    assert found["gap_closure"].value == pytest.approx(1, abs=0.01)
+    assert found["removable_memory"].value == pytest.approx(1)
+    assert all(row.low <= row.value <= row.high for row in found.values())
+
+
+def test_without_a_mode_to_switch_there_is_no_removable_memory():
+    assert set(measures(MEMORISED)) == {"forgetting", "gap_closure"}
+
+
+def test_what_is_not_defined_is_left_out():
+    same = {"repeated": losses(3.0), "validation": losses(3.0)}
+    assert [row.measure for row in memory_rows("a", same, None, same, UNSEEN)] == ["forgetting"]

@@ -1,0 +1,84 @@
+"""The story settings: who is repeated, held out, seen once; and canaries."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memsinks.errors import ConfigError, InputError
+from memsinks.experiments.lab import Lab
+from memsinks.experiments.sizes import CANARIES, STORIES
+from memsinks.experiments.stories import StorySetting, story_text
+from memsinks.experiments.story_arms import DEDUPLICATED, STANDARD, UNSEEN_STEPS, capped
+
+SMOKE = STORIES["smoke"]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    return Lab(SMOKE, 0, tmp_path_factory.mktemp("lab"), progress=False)
+
+
+def test_roles_are_apart_and_as_many_as_asked(lab):
+    text = lab.text
+    roles = [set(text.repeated), set(text.once), set(text.validation)]
+    assert [len(r) for r in roles] == [SMOKE.repeated, SMOKE.once, SMOKE.validation]
+    assert not roles[0] & roles[1]
+    assert len(set.union(*roles)) == len(text.corpus)
+    assert set(np.flatnonzero(text.corpus.is_validation)) == roles[2]
+    assert (text.corpus.lengths[text.repeated] <= SMOKE.max_length).all()
+
+
+def test_a_seed_chooses_other_stories(lab, tmp_path):
+    other = story_text(SMOKE, 1, tmp_path / "corpus")
+    names = [{t.corpus.documents[i] for i in t.repeated} for t in (lab.text, other)]
+    assert len(names[0] & names[1]) < SMOKE.repeated
+
+
+def test_the_same_choice_is_kept(lab):
+    written = (lab.directory / "corpus" / "manifest.json").stat().st_mtime_ns
+    again = Lab(SMOKE, 0, lab.directory, progress=False)
+    assert (lab.directory / "corpus" / "manifest.json").stat().st_mtime_ns == written
+    assert again.text.corpus.hash == lab.text.corpus.hash
+
+
+def test_plans_and_steps(lab):
+    full, once, unseen, cap = (
+        lab.plan(arm.exposures).counts[lab.text.repeated] for arm in (STANDARD, DEDUPLICATED, UNSEEN_STEPS, capped(3))
+    )
+    assert [set(c.tolist()) for c in (full, once, unseen, cap)] == [{SMOKE.exposures}, {1}, {0}, {3}]
+    steps = {arm.name: lab.config(arm).schedule.steps for arm in (STANDARD, DEDUPLICATED, UNSEEN_STEPS, capped(3))}
+    assert steps["standard"] == steps["unseen_steps"] == steps["cap_3"]
+    # 60 stories once and 4 eight times, by hand; none is longer than a row.
+    assert (steps["standard"], steps["deduplicated"]) == (6, 4)
+
+
+def test_canaries_are_measured_apart(tmp_path):
+    setting = CANARIES["smoke"]
+    text = story_text(setting, 0, tmp_path / "corpus")
+    sets = text.sets()
+    for whole, story, canary in zip(sets["repeated"], sets["story"], sets["canary"], strict=True):
+        assert story.sequence_id == canary.sequence_id == whole.sequence_id
+        assert (whole.tokens[: len(story.tokens)] == story.tokens).all()
+        assert canary.scored_from == len(story.tokens)
+        words = text.corpus.tokenizer.decode(whole.tokens[len(story.tokens) :], skip_special_tokens=True).split()
+        # The seam may belong to the story's last token.
+        assert setting.canary_words - 1 <= len(words) <= setting.canary_words + 1
+    for tried, canary in zip(text.extraction(20), sets["canary"], strict=True):
+        assert (tried.tokens[20:] == canary.tokens[canary.scored_from :]).all()
+
+
+def test_too_few_stories_are_told(tmp_path):
+    with pytest.raises(ConfigError, match="too few"):
+        story_text(replace(SMOKE, once=30_000), 0, tmp_path / "corpus")
+    with pytest.raises(ConfigError, match="can be repeated"):
+        story_text(replace(SMOKE, repeated=9000), 0, tmp_path / "corpus")
+
+
+def test_a_dataset_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route to the hub")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    with pytest.raises(InputError, match=r"nobody/nothing: cannot be loaded.*network"):
+        story_text(StorySetting(source="nobody/nothing"), 0, tmp_path / "corpus")
