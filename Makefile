@@ -24,7 +24,7 @@ JOBS ?= 2
 PYTEST_ARGS ?= -q
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help quickstart test test-system check bench docs clean
+.PHONY: help quickstart test test-system smoke check bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ test-system: $(STAMP) ## open the report page in a headless Chromium
 	fi
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m system tests/system; status=$$?; \
 	if [ $$status = 5 ]; then echo "there are no system tests to run"; else exit $$status; fi
+
+smoke: export OMP_WAIT_POLICY ?= PASSIVE
+smoke: $(STAMP) ## every experiment at its smallest scale: files and wiring, the figures mean nothing
+	$(ONE_THREAD) $(BIN)/memsinks reproduce all --scale smoke --output runs/smoke > runs-smoke.log 2>&1 \
+		|| { tail -n 40 runs-smoke.log; exit 1; }
+	@tail -n 1 runs-smoke.log; rm runs-smoke.log
 
 check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -23,10 +23,14 @@ from memsinks.experiments.results import (
     write_json,
     write_seed,
 )
+from memsinks.experiments.sweeps import ABLATIONS, FRONTIER_EXPERIMENT
 from memsinks.experiments.ts_repetition import TS_CANARY, TS_REPETITION
 from memsinks.report.plots import write_panels
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (TS_REPETITION, TS_CANARY, POSTHOC, POSTHOC_CANARY, MASKING)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (TS_REPETITION, TS_CANARY, POSTHOC, POSTHOC_CANARY, MASKING, FRONTIER_EXPERIMENT, *ABLATIONS)
+}
 SUMMARY = "summary.json"
 
 
