@@ -37,7 +37,9 @@ class Reproduce:
             for experiment in EXPERIMENTS.values():
                 _describe(console, experiment)
             return 0
-        names = list(EXPERIMENTS) if self.name == "all" else [self.name]
+        names = [self.name]
+        if self.name == "all":
+            names = [name for name, experiment in EXPERIMENTS.items() if self.scale in experiment.settings]
         if self.compare is not None and len(names) > 1:
             raise ConfigError("--compare takes the summary of one experiment; name it")
         for name in names:
@@ -68,7 +70,9 @@ def _describe(console: Console, experiment: Experiment) -> None:
 
 
 def _time(experiment: Experiment, scale: Scale) -> str:
-    seeds = experiment.seeds.get(scale, SEEDS[scale])
+    seeds = SEEDS[scale]
+    if not experiment.arms:
+        return f"seconds x {seeds} seed{'s' if seeds > 1 else ''}"
     each = {"smoke": "seconds an arm", "mini": "2 to 4 min an arm", "cpu": "10 to 20 min an arm"}
     return f"{each.get(scale, 'not measured')} x {seeds} seed{'s' if seeds > 1 else ''}"
 

@@ -1,13 +1,12 @@
 """What an experiment is: its sizes, its arms, its tables and figures, and what it can and cannot show."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from memsinks.experiments.lab import Lab
 from memsinks.experiments.results import Key, Row, Summary
-from memsinks.experiments.stories import StorySetting
 from memsinks.report.plots import Panel
 
 Scale = Literal["smoke", "mini", "cpu", "gpu", "paper"]
@@ -82,7 +81,7 @@ class Experiment:
         run: measures one seed.
         tables: of the outcome.
         figures: file name -> panels of the outcome.
-        seeds: how many seeds at a scale, where other than :data:`SEEDS`.
+        prepare: makes what ``run`` gets from a setting, a seed and a folder; by default the text's :class:`Lab`.
     """
 
     name: str
@@ -90,18 +89,18 @@ class Experiment:
     claim: str
     supports: str
     not_shown: str
-    settings: Mapping[Scale, StorySetting]
+    settings: Mapping[Scale, Any]
     text: str
     arms: int
-    run: Callable[[Lab], list[Row]]
+    run: Callable[[Any], list[Row]]
     tables: Callable[[Outcome], list[Table]]
     figures: Callable[[Outcome], dict[str, list[Panel]]]
-    seeds: Mapping[Scale, int] = field(default_factory=dict)
+    prepare: Callable[..., Any] = Lab
 
-    def lab(self, scale: Scale, seed: int, output: Path, *, progress: bool) -> Lab:
-        """Where its arms are trained."""
+    def measure(self, scale: Scale, seed: int, output: Path, *, progress: bool) -> list[Row]:
+        """The rows of one seed; arms are trained under ``output/arms``."""
         folder = output / "arms" / f"{self.text}-{scale}" / f"seed-{seed}"
-        return Lab(self.settings[scale], seed, folder, progress=progress)
+        return self.run(self.prepare(self.settings[scale], seed, folder, progress=progress))
 
 
 def cell(value: Summary | None, digits: int = 3, scale: float = 1.0, unit: str = "") -> str:

@@ -17,12 +17,10 @@ def _run(lab: Lab) -> list[Row]:
 
 def _tables(outcome: Outcome) -> list[Table]:
     rows = [(STANDARD.label, STANDARD.name, "plain")]
-    for arm in (*MASKED, SINKS):
+    for arm in MASKED:
         rows += [(f"{arm.label}: before removal", arm.name, "own"), (f"{arm.label}: after", arm.name, "off")]
-    note = (
-        "Before removal the block is on for every text under gradient masking. Sinks are on for their own text only; "
-        "held-out text has none."
-    )
+    rows.append((f"{SINKS.label}: off", SINKS.name, "off"))
+    note = "Before removal the block is on for every text under gradient masking."
     differences = []
     for arm in MASKED:
         harm = paired_difference(

@@ -24,12 +24,22 @@ from memsinks.experiments.results import (
     write_seed,
 )
 from memsinks.experiments.sweeps import ABLATIONS, FRONTIER_EXPERIMENT
+from memsinks.experiments.theory import THEORY
 from memsinks.experiments.ts_repetition import TS_CANARY, TS_REPETITION
 from memsinks.report.plots import write_panels
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (TS_REPETITION, TS_CANARY, POSTHOC, POSTHOC_CANARY, MASKING, FRONTIER_EXPERIMENT, *ABLATIONS)
+    for experiment in (
+        TS_REPETITION,
+        TS_CANARY,
+        POSTHOC,
+        POSTHOC_CANARY,
+        MASKING,
+        FRONTIER_EXPERIMENT,
+        *ABLATIONS,
+        THEORY,
+    )
 }
 SUMMARY = "summary.json"
 
@@ -53,11 +63,13 @@ def reproduce(
         The tables, as written to ``table.md``.
 
     Raises:
-        ConfigError: there is no experiment of this name.
+        ConfigError: there is no experiment of this name, or it has no such scale.
         InputError: text cannot be loaded, or the folder cannot be written.
     """
     experiment = find(name)
-    wanted = range(experiment.seeds.get(scale, SEEDS[scale])) if seeds is None else seeds
+    if scale not in experiment.settings:
+        raise ConfigError(f"{name} has no scale {scale!r}; choose from {', '.join(experiment.settings)}")
+    wanted = range(SEEDS[scale]) if seeds is None else seeds
     folder = output / f"{name}-{scale}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +79,12 @@ def reproduce(
     for seed in wanted:
         console.print(f"{name}, scale {scale}, seed {seed}")
         started = time.perf_counter()
-        lab = experiment.lab(scale, seed, output, progress=progress)
-        rows = experiment.run(lab)
+        rows = experiment.measure(scale, seed, output, progress=progress)
         facts = {
             "experiment": name,
             "scale": scale,
             "seed": seed,
-            "setting": asdict(lab.setting),
+            "setting": asdict(experiment.settings[scale]),
             "code": code_facts(),
             "hardware": hardware_facts(),
             "seconds": round(time.perf_counter() - started, 1),

@@ -1,6 +1,7 @@
 """Results of experiments as tidy rows: written per seed, summarised over seeds."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,7 +22,7 @@ class Row:
         arm: what was trained, or which method was applied.
         measure: what was measured: the mean token loss (nats) of a set of documents, which has the set's name, or
             one of forgetting, gap_closure, removable_memory, extraction and so on.
-        mode: the sink mode, or plain.
+        mode: the sink mode, or plain; for theory, closed (form) or simulated.
         x: where on a sweep it stands: a step, a share of neurons, a setting; None off a sweep.
         value: the figure.
         low, high: 95 % interval over documents, where there is one.
@@ -97,8 +98,11 @@ def _over_seeds(values: list[float]) -> Summary:
 
 
 def write_seed(file: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
-    """One seed's rows, with everything that led to them."""
-    write_json(file, {"format": "memsinks-experiment", "format_version": 1, **facts, "rows": [asdict(r) for r in rows]})
+    """One seed's rows, with everything that led to them; a row a line, what is at its default left out."""
+    head = json.dumps({"format": "memsinks-experiment", "format_version": 1, **facts, "rows": []}, indent=1)
+    defaults = {f.name: f.default for f in fields(Row)}
+    lines = [json.dumps({k: v for k, v in asdict(row).items() if v != defaults[k]}) for row in rows]
+    _write(file, head.removesuffix("[]\n}") + "[\n" + ",\n".join(lines) + "\n]}\n")
 
 
 def read_seed(file: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -110,21 +114,17 @@ def read_seed(file: Path) -> tuple[dict[str, Any], list[Row]]:
 def write_csv(file: Path, by_seed: dict[int, list[Row]]) -> None:
     """All seeds' rows in one tidy table."""
     names = [f.name for f in fields(Row)]
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["seed", *names])
-        for seed, rows in sorted(by_seed.items()):
-            writer.writerows([seed, *(_cell(getattr(row, name)) for name in names)] for row in rows)
-    temporary.replace(file)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["seed", *names])
+    for seed, rows in sorted(by_seed.items()):
+        writer.writerows([seed, *(_cell(getattr(row, name)) for name in names)] for row in rows)
+    _write(file, text.getvalue())
 
 
 def write_json(file: Path, content: Any) -> None:
     """Write JSON that appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(file)
+    _write(file, json.dumps(content, indent=1) + "\n")
 
 
 def summary_json(summary: dict[Key, Summary]) -> list[dict[str, Any]]:
@@ -133,6 +133,13 @@ def summary_json(summary: dict[Key, Summary]) -> list[dict[str, Any]]:
         {"arm": arm, "measure": measure, "mode": mode, "x": x, **asdict(value)}
         for (arm, measure, mode, x), value in summary.items()
     ]
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 def _cell(value: Any) -> Any:
