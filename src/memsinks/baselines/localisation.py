@@ -36,8 +36,8 @@ def edited(model: Any, edit: Edit) -> Iterator[None]:
 @contextmanager
 def without(model: Any, removed: Scores) -> Iterator[None]:
     """Inside the block the neurons for which ``removed`` (bool ``[width]`` a layer) is true are off."""
-    kept = [(~mask).to(next(model.parameters()).dtype) for mask in removed]
-    with edited(model, lambda layer, hidden: hidden * kept[layer]):
+    kept = [~mask for mask in removed]
+    with edited(model, lambda layer, hidden: hidden * kept[layer].to(hidden)):
         yield
 
 
@@ -60,7 +60,7 @@ def widths(model: Any) -> list[int]:
         return hidden
 
     with torch.no_grad(), edited(model, look):
-        model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False)
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=_device(model)), use_cache=False)
     return [found[layer] for layer in range(len(found))]
 
 
@@ -99,14 +99,15 @@ def integrated_gradients(model: Any, forget: Documents, *, max_length: int, step
             """Of each row, with the layer's hidden units multiplied by its factors ``[B, width]``."""
 
             def scale(at: int, hidden: Tensor) -> Tensor:
-                return hidden * factor[:, None, :].to(hidden.dtype) if at == layer else hidden
+                return hidden * factor[:, None, :].to(hidden) if at == layer else hidden
 
             with edited(model, scale):
                 return -token_losses(model, inputs, labels).sum(dim=1)
 
         total = torch.zeros(width)
         for inputs, labels in batches(forget, max_length, rows):
-            ones = torch.ones(len(inputs), width)
+            inputs, labels = inputs.to(_device(model)), labels.to(_device(model))
+            ones = torch.ones(len(inputs), width, device=inputs.device)
             found = IntegratedGradients(likelihood).attribute(
                 ones,
                 baselines=torch.zeros_like(ones),
@@ -114,7 +115,7 @@ def integrated_gradients(model: Any, forget: Documents, *, max_length: int, step
                 n_steps=steps,
                 internal_batch_size=4 * rows,
             )
-            total += found.detach().sum(dim=0).float()
+            total += found.detach().sum(dim=0).float().cpu()
         scores.append(total)
     return scores
 
@@ -134,9 +135,9 @@ def slimming_scores(
     factors = [torch.ones(width, requires_grad=True) for width in widths(model)]
     source = endless(forget, max_length, 8, seed)
     optimizer = torch.optim.Adam(factors, lr=rate)
-    with _fixed(model), edited(model, lambda layer, hidden: hidden * factors[layer].to(hidden.dtype)):
+    with _fixed(model), edited(model, lambda layer, hidden: hidden * factors[layer].to(hidden)):
         for _ in range(steps):
-            loss = mean_loss(model, *next(source)) + weight * torch.cat(factors).abs().mean()
+            loss = mean_loss(model, *next(source)) + weight * torch.cat(factors).abs().mean().to(_device(model))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -167,7 +168,7 @@ def hard_concrete_scores(
     text, other = endless(forget, max_length, 8, seed), endless(retain, max_length, 8, seed + 1)
     optimizer = torch.optim.Adam(logits, lr=rate)
     gates: list[Tensor] = []
-    with _fixed(model), edited(model, lambda layer, hidden: hidden * gates[layer].to(hidden.dtype)):
+    with _fixed(model), edited(model, lambda layer, hidden: hidden * gates[layer].to(hidden)):
         for _ in range(steps):
             gates.clear()
             for logit in logits:
@@ -176,7 +177,7 @@ def hard_concrete_scores(
                 gates.append((drawn * (high - low) + low).clamp(0, 1))
             kept = mean_loss(model, *next(other))
             forgotten = mean_loss(model, *next(text))
-            closed = torch.cat([torch.sigmoid(shift - logit) for logit in logits]).mean()
+            closed = torch.cat([torch.sigmoid(shift - logit) for logit in logits]).mean().to(_device(model))
             loss = kept + torch.relu(kept.detach() - forgotten) + weight * closed
             optimizer.zero_grad()
             loss.backward()
@@ -197,10 +198,10 @@ def _contributions(model: Any, documents: Documents, max_length: int) -> Scores:
 
     with torch.no_grad(), edited(model, add):
         for inputs, labels in batches(documents, max_length, 16):
-            real = _real(labels)
+            real = _real(labels).to(_device(model))
             tokens += int(real.sum())
-            model(input_ids=inputs, use_cache=False)
-    return [total / tokens for total in totals]
+            model(input_ids=inputs.to(_device(model)), use_cache=False)
+    return [total.cpu() / tokens for total in totals]
 
 
 def _saliencies(model: Any, documents: Documents, max_length: int) -> Scores:
@@ -222,8 +223,12 @@ def _saliencies(model: Any, documents: Documents, max_length: int) -> Scores:
             tokens += int(_real(labels).sum())
             for layer, hidden in seen.items():
                 assert hidden.grad is not None
-                totals[layer] += (hidden.detach() * hidden.grad).float().abs().sum(dim=(0, 1))
+                totals[layer] += (hidden.detach() * hidden.grad).float().abs().sum(dim=(0, 1)).cpu()
     return [total / tokens for total in totals]
+
+
+def _device(model: Any) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _contrasted(forget: Scores, retain: Scores, contrast: float) -> Scores:

@@ -52,7 +52,9 @@ def endless(
 
 
 def token_losses(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Loss of each token in nats, 0 where it is not predicted: ``[B, T - 1]``."""
+    """Loss of each token in nats, 0 where it is not predicted: ``[B, T - 1]``, on the model's device."""
+    device = next(model.parameters()).device
+    inputs, labels = inputs.to(device), labels.to(device)
     logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].float()
     return F.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none")
 

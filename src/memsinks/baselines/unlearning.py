@@ -97,6 +97,7 @@ def _objective(
 ) -> tuple[Callable[[], Tensor], list[Any]]:
     """What a step minimises, and the weights that it changes."""
     everything = list(model.parameters())
+    device = everything[0].device
 
     def ascent() -> Tensor:
         return -mean_loss(model, *next(text))
@@ -106,7 +107,7 @@ def _objective(
 
     def preference() -> Tensor:
         inputs, labels = next(text)
-        count = (labels[:, 1:] != IGNORED).sum(dim=1)
+        count = (labels[:, 1:] != IGNORED).sum(dim=1).to(device)
         with torch.no_grad():
             before = token_losses(reference, inputs, labels).sum(dim=1) / count
         # The mean log-ratio of each sequence, now over before.
@@ -132,11 +133,12 @@ def _steering(
     chosen = len(sites(model)) // 2
     trained = [site.down.weight for site in sites(model)[max(0, chosen - 2) : chosen + 1]]
     generator = torch.Generator().manual_seed(config.seed)
-    direction = torch.rand(model.config.hidden_size, generator=generator)
+    device = trained[0].device
+    direction = torch.rand(model.config.hidden_size, generator=generator).to(device)
     target: Tensor | None = None
 
     def states(which: Any, inputs: Tensor) -> Tensor:
-        return which(input_ids=inputs, use_cache=False, output_hidden_states=True).hidden_states[chosen + 1]
+        return which(input_ids=inputs.to(device), use_cache=False, output_hidden_states=True).hidden_states[chosen + 1]
 
     def loss() -> Tensor:
         nonlocal target
@@ -153,5 +155,5 @@ def _steering(
 
 
 def _masked_mean(values: Tensor, labels: Tensor) -> Tensor:
-    real = (labels != IGNORED).float()
+    real = (labels != IGNORED).to(values)
     return (values * real).sum() / real.sum()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoModelForCausalLM
 
 from memsinks.audit import document_losses, greedy_extraction
@@ -188,9 +189,9 @@ class Lab:
 
     def _load(self, folder: Path) -> Any:
         options = {"attn_implementation": "eager" if self.setting.max_length <= 256 else "sdpa"}
-        if (folder / METADATA).is_file():
-            return load(folder, **options)
-        return AutoModelForCausalLM.from_pretrained(folder, **options)
+        with_sinks = (folder / METADATA).is_file()
+        model = load(folder, **options) if with_sinks else AutoModelForCausalLM.from_pretrained(folder, **options)
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _clear(self, config: RunConfig) -> None:
         """Remove what an arm of this name with other settings left."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from memsinks.errors import ConfigError, InputError
 from memsinks.experiments.catalogue import SEEDS, Experiment, Outcome, Scale, Table
+from memsinks.experiments.dynamics import DYNAMICS
 from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.masking import MASKING
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
@@ -38,6 +39,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         MASKING,
         FRONTIER_EXPERIMENT,
         *ABLATIONS,
+        DYNAMICS,
         THEORY,
     )
 }

@@ -1,7 +1,7 @@
 """Experiment 11: a linear model with generalising and memorising features, in closed form and simulated.
 
 A text is a vector of generalising features g (p of them, active in all text) and memorising ones m (active in one
-text); the model predicts w.x and learns by gradient flow on half the squared error. Typical text has g ~ N(0, I) and the
+text); the model predicts w.x and learns by gradient flow on half the squared error. Typical text: g ~ N(0, I), with the
 target v.g. A repeated text (g0, m0) has the target v.g0 + e: what is particular to it is e. Its *overlap* is
 |g0|^2 / (|g0|^2 + |m0|^2): near 0 for a canary, larger for natural text.
 

@@ -1,0 +1,164 @@
+"""Experiment 9, dynamics: what a model keeps of a story right after it was trained on, and as other text follows.
+
+Training alternates one step on the tracked stories and a gap of steps on stories seen once. The loss of the tracked
+stories rises through every gap and falls with every exposure; with sinks off it shows what shared weights keep, and
+what their own sinks add is the difference.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from memsinks.audit import TokenizedDocument, document_losses
+from memsinks.baselines.text import padded
+from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell, points
+from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.results import Row, write_json
+from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.story_arms import SINKS, SINKS_PAPER, STANDARD
+from memsinks.ids import to_tensor
+from memsinks.report.plots import Panel, Series
+from memsinks.runs.build import build_model, plan_run
+from memsinks.sinks.modes import ModeKind
+from memsinks.training.optimizer import SinkAdamW, uses_sinks
+from memsinks.training.run import bf16_pays
+
+ARMS = (STANDARD, SINKS_PAPER, SINKS)
+CYCLES, SMOKE_CYCLES = 20, 3
+AFTER = (0, 1, 2, 4, 7, 11)
+"""Steps of other text after an exposure at which the tracked stories are measured."""
+
+
+def _run(lab: Lab) -> list[Row]:
+    rows = []
+    for arm in ARMS:
+        for cycle, after, mode, loss in _cycles(lab, arm):
+            step = cycle * (AFTER[-1] + 1) + after
+            rows.append(Row(arm=arm.name, measure="tracked", mode=mode, x=float(step), value=loss))
+    return rows + _rises(rows)
+
+
+def _rises(rows: list[Row]) -> list[Row]:
+    """How much of the loss comes back in a gap, over the second half of the cycles."""
+    found = []
+    length = AFTER[-1] + 1
+    for arm in ARMS:
+        for mode in arm.modes[:2] or ("plain",):
+            losses = {int(r.x or 0): r.value for r in rows if (r.arm, r.mode) == (arm.name, mode)}
+            last = max(losses) // length
+            half = range(last // 2, last + 1)
+            rises = [losses[c * length + AFTER[-1]] - losses[c * length] for c in half]
+            ends = [losses[c * length] for c in half]
+            found.append(Row(arm=arm.name, measure="rise", mode=mode, value=float(np.mean(rises))))
+            found.append(Row(arm=arm.name, measure="after_exposure", mode=mode, value=float(np.mean(ends))))
+    return found
+
+
+def _cycles(lab: Lab, arm: Arm) -> list[tuple[int, int, str, float]]:
+    """Cycle, steps after its exposure, mode and loss; read back where an earlier run measured the arm."""
+    file = lab.directory / "dynamics" / f"{arm.name}.json"
+    config = lab.config(arm)
+    key = {"settings": dict(arm.settings), "corpus": lab.text.corpus.hash, "after": list(AFTER), "cycles": _count(lab)}
+    if file.is_file() and (found := json.loads(file.read_text()))["key"] == key:
+        return [tuple(entry) for entry in found["losses"]]
+    model = build_model(plan_run(config)).to("cuda" if torch.cuda.is_available() else "cpu").train()
+    optimizer = SinkAdamW(
+        model,
+        lab.setting.learning_rate / 2,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        sink_lr_multiplier=config.optimizer.sink_lr_multiplier,
+    )
+    tracked = lab.text.documents(lab.text.repeated)[: lab.setting.batch_size]
+    every_id = config.exposures.govern == "all"
+    other = _other(lab)
+    losses: list[tuple[int, int, str, float]] = []
+    for cycle in range(_count(lab)):
+        _step(model, optimizer, tracked, lab, on=True)
+        for after in range(AFTER[-1] + 1):
+            if after in AFTER:
+                for mode in arm.modes[:2] or (None,):
+                    losses.append((cycle, after, mode or "plain", _loss(model, tracked, mode, lab)))
+            if after < AFTER[-1]:
+                _step(model, optimizer, next(other), lab, on=every_id)
+    write_json(file, {"key": key, "losses": losses})
+    return losses
+
+
+def _count(lab: Lab) -> int:
+    return SMOKE_CYCLES if lab.setting.posthoc_steps < 10 else CYCLES
+
+
+def _other(lab: Lab) -> Iterator[list[TokenizedDocument]]:
+    documents = lab.text.documents(lab.text.once)
+    random, rows = np.random.default_rng(lab.seed), lab.setting.batch_size
+    while True:
+        order = random.permutation(len(documents))
+        for start in range(0, len(order) - rows + 1, rows):
+            yield [documents[i] for i in order[start : start + rows]]
+
+
+def _step(model: Any, optimizer: SinkAdamW, documents: list[TokenizedDocument], lab: Lab, *, on: bool) -> None:
+    device = next(model.parameters()).device
+    inputs, labels = (t.to(device) for t in padded(documents, lab.setting.max_length))
+    extra: dict[str, Any] = {}
+    if uses_sinks(model):
+        ids = to_tensor([d.sequence_id for d in documents]).to(device)
+        extra = {"sequence_ids": ids, "sink_mask": torch.full_like(ids, on, dtype=torch.bool)}
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16_pays()):
+        loss = model(input_ids=inputs, labels=labels, use_cache=False, **extra).loss
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def _loss(model: Any, documents: list[TokenizedDocument], mode: ModeKind | None, lab: Lab) -> float:
+    length = lab.setting.max_length
+    return document_losses(model, documents, mode=mode, max_length=length, autocast=bf16_pays()).mean
+
+
+def _tables(outcome: Outcome) -> list[Table]:
+    rows = []
+    for arm in ARMS:
+        for mode in arm.modes[:2] or ("plain",):
+            label = arm.label if mode == "plain" else f"{arm.label}: {mode}"
+            rows.append([label, *(cell(outcome.get(arm.name, m, mode)) for m in ("after_exposure", "rise"))])
+    note = (
+        f"Nats per token of the tracked stories, over the second half of the cycles; a gap is {AFTER[-1]} steps on "
+        "other stories."
+    )
+    header = ["", "right after an exposure", "rise in a gap"]
+    return [Table("What stays of a story", header, rows, note)]
+
+
+def _figures(outcome: Outcome) -> dict[str, list[Panel]]:
+    panels = []
+    for arm in ARMS:
+        series = [
+            Series(
+                label="tracked" if mode == "plain" else f"tracked, sinks {mode}",
+                **points(outcome, arm.name, "tracked", mode),
+            )
+            for mode in arm.modes[:2] or ("plain",)
+        ]
+        panels.append(Panel(title=arm.label, x_label="optimiser step", y_label="nats per token", series=series))
+    return {"cycles": panels}
+
+
+DYNAMICS = Experiment(
+    name="dynamics",
+    title="The loss of tracked stories right after their exposure, and while other text follows",
+    claim="Memory in shared weights is partly undone by other text and learned again; sinks that are rarely on are "
+    "shielded from it (section 4).",
+    supports="How much of a memory other text undoes, for shared weights and with sinks on.",
+    not_shown="Random spacing of exposures; what happens after training ends.",
+    settings=STORIES,
+    text="stories",
+    arms=len(ARMS),
+    run=_run,
+    tables=_tables,
+    figures=_figures,
+)
