@@ -14,6 +14,7 @@ from memsinks.experiments.catalogue import SEEDS, Experiment, Outcome, Scale, Ta
 from memsinks.experiments.dynamics import DYNAMICS
 from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.masking import MASKING
+from memsinks.experiments.model_size import MODEL_SIZE
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
 from memsinks.experiments.results import (
     Row,
@@ -39,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         MASKING,
         FRONTIER_EXPERIMENT,
         *ABLATIONS,
+        MODEL_SIZE,
         DYNAMICS,
         THEORY,
     )

@@ -1,7 +1,7 @@
 """Experiments that are lists of arms: the frontier of all methods, and ablations along one setting."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -203,11 +203,13 @@ class Ablation:
         lines: label -> (value, arm) pairs.
         x_label: the setting.
         logarithmic: a logarithmic axis.
+        axes: show the measures that compare with standard training, where its exposures are those of the arms.
     """
 
     lines: Mapping[str, Sequence[tuple[float, Arm]]]
     x_label: str
     logarithmic: bool = False
+    axes: bool = True
 
     @property
     def arms(self) -> list[Arm]:
@@ -220,10 +222,12 @@ class Ablation:
 
     def tables(self, outcome: Outcome) -> list[Table]:
         """Losses and the three axes of every arm."""
-        columns = {
-            "R": "repeated", "V": "validation", "forgetting, equal steps": "forgetting_steps",
-            "gap closure": "gap_closure", "removable memory": "removable_memory", "extracted": "extraction",
-        }  # fmt: skip
+        columns = {"R": "repeated", "V": "validation", "extracted": "extraction"}
+        if self.axes:
+            columns |= {
+                "forgetting, equal steps": "forgetting_steps", "gap closure": "gap_closure",
+                "removable memory": "removable_memory",
+            }  # fmt: skip
         rows = [(STANDARD.label, STANDARD.name, "plain")]
         for arm in self.arms:
             rows += [(f"{arm.label}: {mode}", arm.name, mode) for mode in (("own", "off") if arm.modes else ("plain",))]
@@ -309,6 +313,15 @@ def _noise(share: float, kind: str) -> Arm:
     return with_sinks(f"noise_{kind}_{share:g}", label, exposures__id_noise=share, exposures__id_noise_kind=kind)
 
 
+def _exposed(base: Arm, times: int) -> Arm:
+    """The arm with so many exposures, once through its plan."""
+    return replace(
+        base, name=f"{base.name}_seen_{times}", label=f"{base.label}, {times} exposures", exposures=times,
+        equal_steps=False,
+    )  # fmt: skip
+
+
+EXPOSURES = (2, 4, 16, 64, 256)
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 NOISE = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
 
@@ -363,6 +376,21 @@ ABLATIONS = (
         "What budgets cost and bring; 0 is an adapter for each story beside a base that never saw it.",
         Ablation(
             {"Recommended": [(r, budget(r)) for r in (0, 1, 2, 4, 8, 16, 32)]}, "exposures that shared weights see"
+        ),
+    ),
+    _ablation(
+        "exposures",
+        "How often the repeated stories are seen",
+        "Memory, and with it what sinks take away, grows with exposures.",
+        "From how many exposures on a story is memorised, and what sinks then hold.",
+        Ablation(
+            {
+                "Standard": [(n, _exposed(STANDARD, n)) for n in EXPOSURES],
+                "Recommended": [(n, _exposed(SINKS, n)) for n in EXPOSURES],
+            },
+            "exposures",
+            logarithmic=True,
+            axes=False,
         ),
     ),
 )
