@@ -91,7 +91,7 @@ class Bench:
         return document_losses(model, documents, mode=None, max_length=self.length, autocast=bf16_pays())
 
     def rows(self, method: str, found: list[Point]) -> list[Row]:
-        """The range of every trial, and the operating point, where extraction was tried too."""
+        """The range of every trial, and the operating point with its intervals."""
         rows = []
         for point in found:
             name = f"{method}_{point.trial}"
@@ -132,7 +132,7 @@ def scored(bench: Bench, method: str) -> Iterator[Scores]:
     seed, mask_steps = bench.lab.seed, round(2.5 * bench.lab.setting.posthoc_steps)
     trials: dict[str, Callable[[int], Scores]] = {
         "random": lambda i: localisation.random_scores(model, 3 * seed + i),
-        # Documents, all of them or a part: more steps of integration, or more documents.
+        # At about equal cost: more steps of integration, or more documents.
         "integrated_gradients": lambda i: localisation.integrated_gradients(
             model, forget[: (8, 16, 32)[i]], max_length=length, steps=(32, 16, 8)[i]
         ),

@@ -122,10 +122,14 @@ def train(
         settings: further ones, by key, that a run must share with the checkpoint that it goes on from.
 
     Raises:
-        ConfigError: there is nothing to resume from, or the checkpoint is of a run with other text or settings.
+        ConfigError: there is nothing to resume from, the checkpoint is of a run with other text or settings, or a
+            setting does not work with several processes.
         CheckpointError: a checkpoint could not be written; the ones before it are untouched.
         WorkerError: a process of the loader died.
     """
+    if text.treatment.shared_budget is not None and _processes() > 1:
+        # DDP and FSDP2 expect a gradient of every weight in every backward pass.
+        raise ConfigError("exposures.shared_budget trains in one process; start it without torchrun")
     rows = training_rows(text, config)
     steps = planned_steps(len(rows), config)
     arguments = _arguments(config, steps, directory)
@@ -244,7 +248,7 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
     }[schedule.kind]
     cuda = torch.cuda.is_available()
     # One process has nothing to share; the same file serves a laptop and a cluster.
-    sharded = config.parallel.strategy == "fsdp2" and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    sharded = config.parallel.strategy == "fsdp2" and _processes() > 1
     arguments = TrainingArguments(
         output_dir=str(directory),
         max_steps=steps,
@@ -280,6 +284,11 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
     micro = schedule.micro_batch_size or math.ceil(schedule.batch_size / arguments.world_size)
     arguments.per_device_train_batch_size = micro
     return arguments
+
+
+def _processes() -> int:
+    """How many were started together; torch.distributed may not have begun yet."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _identity(text: TrainText, config: TrainConfig, settings: Mapping[str, Any]) -> dict[str, Any]:

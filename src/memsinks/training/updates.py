@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from memsinks.errors import ConfigError
 from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.families import sites
-from memsinks.training.ranks import ranks
 
 HeldBack = Literal["all", "mlp"]
 
@@ -33,13 +32,11 @@ def by_what_learns(
         Parts of the batch, each with the weights that must not learn from it.
 
     Raises:
-        ConfigError: a row is marked in part, or several processes train.
+        ConfigError: a row is marked in part.
     """
     marked: Tensor | None = batch.pop("shared_frozen", None)
     if marked is None or not marked.any():
         return [(batch, ())]
-    if ranks() > 1:
-        raise ConfigError("exposures.shared_budget trains on one process; start it without torchrun")
     rows = marked.any(dim=1)
     # Padding is never marked, and has no sinks.
     if (marked != rows[:, None] & batch["sink_mask"]).any():

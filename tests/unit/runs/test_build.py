@@ -22,6 +22,7 @@ from memsinks.runs.config import RunConfig
 from memsinks.sinks.attach import SinkModel, sinks_of
 from memsinks.stream import ExposurePlan
 from memsinks.training.exposures import ExposureCounter
+from memsinks.training.run import train
 
 WIDTH = 40
 SMALL = {
@@ -412,3 +413,11 @@ def test_new_owners_join_those_that_a_kept_pool_has(configured, corpus, tmp_path
     built = build_model(blueprint)
     rows = built.sink_allocation.rows(to_tensor([*first, second[1]]), built.sink_config, 1)[0]
     assert rows.flatten().tolist() == list(range(12))
+
+
+def test_a_budget_is_refused_where_several_processes_train(configured, monkeypatch, tmp_path):
+    blueprint = plan_run(configured(exposures__govern="all", exposures__shared_budget=2))
+    assert blueprint.text.treatment.shared_budget == 2
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"exposures\.shared_budget trains in one process"):
+        train(torch.nn.Linear(1, 1), blueprint.text, blueprint.config, tmp_path)
