@@ -27,6 +27,8 @@ SHARES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1
 """Shares of all MLP neurons that are removed."""
 STEPS = (1, 2, 4, 7, 10, 15, 20, 30, 40)
 """Steps of unlearning after which the model is measured."""
+HELD_OUT = 100
+"""Held-out stories in each half: every place on a range is measured on both."""
 ALLOWED = 1.05
 """Most that the validation loss may grow at the operating point."""
 LABELS = {
@@ -70,7 +72,7 @@ class Bench:
     def __init__(self, lab: Lab, documents: str) -> None:
         self.lab, self.target = lab, documents
         self.sets = lab.text.sets()
-        validation = self.sets.pop("validation")
+        validation = self.sets.pop("validation")[: 2 * HELD_OUT]
         self.sets["validation"], self.selection = validation[0::2], validation[1::2]
         self.sets.pop("seen_once")
         self.forget: list[TokenizedDocument] = self.sets[documents]
