@@ -20,10 +20,9 @@ from memsinks.experiments.results import (
     Row,
     read_seed,
     summarise,
-    summary_json,
     write_csv,
-    write_json,
     write_seed,
+    write_summary,
 )
 from memsinks.experiments.sweeps import ABLATIONS, FRONTIER_EXPERIMENT
 from memsinks.experiments.theory import THEORY
@@ -102,7 +101,7 @@ def report(experiment: Experiment, folder: Path) -> list[Table]:
     """Tables and figures from the seeds in a folder."""
     found = outcome_of(folder)
     write_csv(folder / "rows.csv", {seed: list(rows) for seed, rows in found.seeds.items()})
-    write_json(folder / SUMMARY, {"seeds": sorted(found.seeds), "figures": summary_json(dict(found.summary))})
+    write_summary(folder / SUMMARY, found.seeds, found.summary)
     tables = experiment.tables(found)
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables))
     for name, panels in experiment.figures(found).items():

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,19 @@ def _over_seeds(values: list[float]) -> Summary:
 
 
 def write_seed(file: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
-    """One seed's rows, with everything that led to them; a row a line, what is at its default left out."""
-    head = json.dumps({"format": "memsinks-experiment", "format_version": 1, **facts, "rows": []}, indent=1)
+    """One seed's rows, with everything that led to them; what is at its default is left out."""
     defaults = {f.name: f.default for f in fields(Row)}
-    lines = [json.dumps({k: v for k, v in asdict(row).items() if v != defaults[k]}) for row in rows]
-    _write(file, head.removesuffix("[]\n}") + "[\n" + ",\n".join(lines) + "\n]}\n")
+    entries = [{k: v for k, v in asdict(row).items() if v != defaults[k]} for row in rows]
+    _write_entries(file, {"format": "memsinks-experiment", "format_version": 1, **facts}, "rows", entries)
+
+
+def write_summary(file: Path, seeds: Iterable[int], summary: Mapping[Key, Summary]) -> None:
+    """Every figure over seeds."""
+    entries = [
+        {"arm": arm, "measure": measure, "mode": mode, "x": x, **asdict(value)}
+        for (arm, measure, mode, x), value in summary.items()
+    ]
+    _write_entries(file, {"seeds": sorted(seeds)}, "figures", entries)
 
 
 def read_seed(file: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -127,12 +135,10 @@ def write_json(file: Path, content: Any) -> None:
     _write(file, json.dumps(content, indent=1) + "\n")
 
 
-def summary_json(summary: dict[Key, Summary]) -> list[dict[str, Any]]:
-    """A summary as a list of plain objects."""
-    return [
-        {"arm": arm, "measure": measure, "mode": mode, "x": x, **asdict(value)}
-        for (arm, measure, mode, x), value in summary.items()
-    ]
+def _write_entries(file: Path, head: dict[str, Any], name: str, entries: list[dict[str, Any]]) -> None:
+    """A JSON object with one long list, an entry a line."""
+    begun = json.dumps({**head, name: []}, indent=1).removesuffix("[]\n}")
+    _write(file, begun + "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]}\n")
 
 
 def _write(file: Path, text: str) -> None:

@@ -14,10 +14,9 @@ from memsinks.experiments.results import (
     paired_difference,
     read_seed,
     summarise,
-    summary_json,
     write_csv,
-    write_json,
     write_seed,
+    write_summary,
 )
 
 
@@ -68,14 +67,14 @@ def test_files_hold_every_figure(tmp_path):
 def test_comparison_names_what_lies_outside(tmp_path):
     for name, values in (("ours", (1.0, 5.0)), ("theirs", (1.5, 2.0))):
         figures = summarise([[*rows(values[0]), *rows(values[1], measure="n")]])
-        write_json(tmp_path / name / "summary.json", {"figures": summary_json(figures)})
+        write_summary(tmp_path / name / "summary.json", [0], figures)
     outside = reproducing.compare(tmp_path / "ours", tmp_path / "theirs" / "summary.json")
     assert outside == ["a n plain: 5 is outside [1, 3]"]
 
 
 def test_comparison_with_something_else_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("{}")
-    write_json(tmp_path / "summary.json", {"figures": []})
+    write_summary(tmp_path / "summary.json", [], {})
     with pytest.raises(InputError, match=r"x\.json: no summary"):
         reproducing.compare(tmp_path, tmp_path / "x.json")
 
