@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from memsinks.errors import ConfigError, InputError
+from memsinks.experiments.ablations import ABLATIONS
 from memsinks.experiments.catalogue import SEEDS, Experiment, Outcome, Scale, Table
 from memsinks.experiments.dynamics import DYNAMICS
 from memsinks.experiments.facts import code_facts, hardware_facts
+from memsinks.experiments.frontier import FRONTIER
 from memsinks.experiments.masking import MASKING
 from memsinks.experiments.model_size import MODEL_SIZE
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
@@ -24,7 +26,6 @@ from memsinks.experiments.results import (
     write_seed,
     write_summary,
 )
-from memsinks.experiments.sweeps import ABLATIONS, FRONTIER_EXPERIMENT
 from memsinks.experiments.theory import THEORY
 from memsinks.experiments.ts_repetition import TS_CANARY, TS_REPETITION
 from memsinks.report.plots import write_panels
@@ -37,7 +38,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         POSTHOC,
         POSTHOC_CANARY,
         MASKING,
-        FRONTIER_EXPERIMENT,
+        FRONTIER,
         *ABLATIONS,
         MODEL_SIZE,
         DYNAMICS,

@@ -1,5 +1,6 @@
 """The arms of the story experiments."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from memsinks.experiments.lab import Arm
@@ -64,3 +65,43 @@ def with_sinks(name: str, label: str, **changes: Any) -> Arm:
     """The recommended setting with other values; keys have ``__`` for the dot."""
     settings = BEST | {key.replace("__", "."): value for key, value in changes.items()}
     return Arm(name=name, label=label, settings=settings, modes=SINK_MODES)
+
+
+def goldfish(one_in: int, base: Mapping[str, Any] | None = None) -> Arm:
+    """The goldfish loss on all text, without sinks or with those of ``base``."""
+    settings = {**(base or {}), "exposures.goldfish": one_in}
+    if base is None:
+        return Arm(name=f"goldfish_{one_in}", label=f"Goldfish, 1 in {one_in} left out", settings=settings)
+    label = f"Sinks and goldfish, 1 in {one_in} left out"
+    return Arm(name=f"sinks_goldfish_{one_in}", label=label, settings=settings, modes=SINK_MODES)
+
+
+def budget(times: int) -> Arm:
+    """Shared weights learn from each repeated story so often, then only its sinks do."""
+    label = f"Sinks, shared weights learn {times} times" if times else "Sinks as adapters: shared weights never learn"
+    return with_sinks(f"sinks_budget_{times}", label, exposures__shared_budget=times)
+
+
+def rate(times: float) -> Arm:
+    """Another learning rate of sinks."""
+    return with_sinks(f"sinks_rate_{times:g}", f"Sinks, learning rate x{times:g}", optimizer__sink_lr_multiplier=times)
+
+
+def pool(rows: int, active: int) -> Arm:
+    """Another pool."""
+    name, label = f"sinks_pool_{rows}_{active}", f"Sinks, pool {rows}, {active} active"
+    return with_sinks(name, label, sinks__pool=rows, sinks__active=active)
+
+
+PAPER_REPEATED = Arm(
+    name="sinks_paper_repeated",
+    label="Sinks, paper's split, for repeated stories only",
+    settings=PAPER | {"exposures.govern": "repeated"},
+    modes=SINK_MODES,
+)
+PAPER_RATE = Arm(
+    name="sinks_paper_rate_5",
+    label="Sinks, paper's setting, learning rate x5",
+    settings=PAPER | {"optimizer.sink_lr_multiplier": 5.0},
+    modes=SINK_MODES,
+)

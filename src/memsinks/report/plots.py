@@ -47,6 +47,7 @@ class Panel:
         series: what is drawn.
         lines: horizontal reference lines, label to height.
         logarithmic: a logarithmic horizontal axis.
+        ticks: names of the places 0, 1, ... on the horizontal axis, where they are no numbers.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Panel:
     series: Sequence[Series]
     lines: Mapping[str, float] = field(default_factory=dict)
     logarithmic: bool = False
+    ticks: Sequence[str] = ()
 
 
 def write_panels(panels: Sequence[Panel], file: Path) -> Path:
@@ -100,6 +102,9 @@ def _draw(axes: "Axes", panel: Panel) -> None:
         )
     if panel.logarithmic:
         axes.set_xscale("log")
+    if panel.ticks:
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+        axes.margins(x=0.15)
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)

@@ -1,0 +1,264 @@
+"""Ablations: arms along one setting, all else as it is recommended or published."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table
+from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.results import Row
+from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.story_arms import PAPER, SINK_MODES, SINKS, STANDARD, budget, pool, rate, with_sinks
+from memsinks.experiments.ts_repetition import measure_arms
+from memsinks.report.plots import Panel, Series
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Arms along one setting.
+
+    Attributes:
+        lines: label -> (value, arm) pairs.
+        x_label: the setting.
+        logarithmic: a logarithmic axis.
+        ticks: names of the values, where they are no numbers.
+        axes: show the measures that compare with standard training, where its exposures are those of the arms.
+    """
+
+    lines: Mapping[str, Sequence[tuple[float, Arm]]]
+    x_label: str
+    logarithmic: bool = False
+    ticks: Sequence[str] = ()
+    axes: bool = True
+
+    @property
+    def arms(self) -> list[Arm]:
+        """All arms, each once."""
+        return list({arm.name: arm for line in self.lines.values() for _, arm in line}.values())
+
+    def run(self, lab: Lab) -> list[Row]:
+        """Measure one seed."""
+        return measure_arms(lab, self.arms)
+
+    def tables(self, outcome: Outcome) -> list[Table]:
+        """Losses and the three axes of every arm."""
+        columns = {"R": "repeated", "V": "validation", "extracted": "extraction"}
+        if self.axes:
+            columns |= {
+                "forgetting, equal steps": "forgetting_steps", "gap closure": "gap_closure",
+                "removable memory": "removable_memory",
+            }  # fmt: skip
+        rows = [(STANDARD.label, STANDARD.name, "plain")]
+        for arm in self.arms:
+            rows += [(f"{arm.label}: {mode}", arm.name, mode) for mode in (("own", "off") if arm.modes else ("plain",))]
+        return [arms_table(outcome, self.x_label, rows, columns)]
+
+    def figures(self, outcome: Outcome) -> dict[str, list[Panel]]:
+        """One panel for text held and text forgotten, one for held-out text."""
+        panels = []
+        for measure, title, modes in (
+            ("repeated", "Repeated stories", ("own", "off", "plain")),
+            ("validation", "Held-out stories", ("off", "plain")),
+        ):
+            series = [
+                self._series(outcome, label if mode == "plain" else f"{label}, {mode}", line, measure, mode, label)
+                for label, line in self.lines.items()
+                for mode in modes
+            ]
+            standard = outcome.get(STANDARD.name, measure)
+            panels.append(
+                Panel(
+                    title=title,
+                    x_label=self.x_label,
+                    y_label="nats per token",
+                    series=[s for s in series if s.x],
+                    lines={} if standard is None else {"standard training": standard.mean},
+                    logarithmic=self.logarithmic,
+                    ticks=self.ticks,
+                )
+            )
+        return {"sweep": panels}
+
+    def _series(
+        self, outcome: Outcome, label: str, line: Sequence[tuple[float, Arm]], measure: str, mode: str, group: str
+    ) -> Series:
+        found = [(x, s) for x, arm in line if (s := outcome.get(arm.name, measure, mode)) is not None]
+        return Series(
+            label=label,
+            group=group,
+            x=[x for x, _ in found],
+            y=[s.mean for _, s in found],
+            low=[s.low for _, s in found],
+            high=[s.high for _, s in found],
+        )
+
+
+def _ablation(name: str, title: str, claim: str, supports: str, ablation: Ablation) -> Experiment:
+    return Experiment(
+        name=name,
+        title=title,
+        claim=claim,
+        supports=supports,
+        not_shown="Other sizes; how the setting interacts with those held fixed.",
+        settings=STORIES,
+        text="stories",
+        arms=3 + len(ablation.arms),
+        run=ablation.run,
+        tables=ablation.tables,
+        figures=ablation.figures,
+    )
+
+
+def _paper_ratio(ratio: float) -> Arm:
+    return Arm(
+        name=f"paper_ratio_{ratio:g}",
+        label=f"Paper's split, ratio {ratio:g}",
+        settings=PAPER | {"sinks.active": ratio},
+        modes=SINK_MODES,
+    )
+
+
+def _paper_shared(shared: float) -> Arm:
+    return Arm(
+        name=f"paper_shared_{shared:g}",
+        label=f"Paper's ratio, {shared:.0%} shared",
+        settings=PAPER | {"sinks.shared": shared},
+        modes=SINK_MODES,
+    )
+
+
+def _noise(share: float, kind: str) -> Arm:
+    if not share:
+        return SINKS
+    label = f"Sinks, {share:.0%} wrong IDs, {kind}"
+    return with_sinks(f"noise_{kind}_{share:g}", label, exposures__id_noise=share, exposures__id_noise_kind=kind)
+
+
+def _exposed(base: Arm, times: int) -> Arm:
+    """The arm with so many exposures, once through its plan."""
+    return replace(
+        base, name=f"{base.name}_seen_{times}", label=f"{base.label}, {times} exposures", exposures=times,
+        equal_steps=False,
+    )  # fmt: skip
+
+
+def _packed(base: Arm) -> Arm:
+    """Several stories a row: fewer rows, of as many tokens a batch, once through the plan."""
+    settings = dict(base.settings) | {
+        "stream.packed": True,
+        "schedule.batch_size": PACKED_BATCH,
+        "schedule.steps": None,
+    }
+    return replace(base, name=f"{base.name}_packed", label=f"{base.label}, packed", settings=settings)
+
+
+PACKED_BATCH = 12
+"""Rows of 256 tokens without padding that hold about as many tokens as 16 rows of one story."""
+EXPOSURES = (2, 4, 16, 64, 256)
+RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+NOISE = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
+
+ABLATIONS = (
+    _ablation(
+        "activation-ratio",
+        "How much of the pool one sequence switches on",
+        "Forgetting is best at a middling ratio (section 6).",
+        "How far the ratio matters, under the paper's policy and under ours.",
+        Ablation(
+            {
+                "Paper's split": [(r, _paper_ratio(r)) for r in RATIOS],
+                "Recommended": [(r, pool(2048, round(2048 * r))) for r in RATIOS],
+            },
+            "activation ratio",
+            logarithmic=True,
+        ),
+    ),
+    _ablation(
+        "pool-share",
+        "How much of the MLP is shared",
+        "A larger pool forgets more and leaves less for skill.",
+        "The trade of shared width against pool at a fixed width.",
+        Ablation(
+            {"Paper's ratio": [(s, _paper_shared(s)) for s in (0.5, 0.6, 0.7, 0.8, 0.9)]}, "shared part of the MLP"
+        ),
+    ),
+    _ablation(
+        "id-noise",
+        "Exposures under a wrong ID",
+        "Sinks tolerate 10 % of wrong IDs and fail at 50 % (section 6).",
+        "How robust forgetting is to wrong IDs, new ones each time or always the same.",
+        Ablation(
+            {kind: [(s, _noise(s, kind)) for s in NOISE] for kind in ("fresh", "consistent")}, "share of wrong IDs"
+        ),
+    ),
+    _ablation(
+        "sink-rate",
+        "How much faster sinks learn than shared weights",
+        "Sinks that fit the residue first spare shared weights (ours).",
+        "Whether a higher rate moves memory into sinks, and from where it harms.",
+        Ablation(
+            {"Recommended": [(t, SINKS if t == 5 else rate(t)) for t in (0.5, 1, 2, 5, 10, 20)]},
+            "learning rate of sinks over that of shared weights",
+            logarithmic=True,
+        ),
+    ),
+    _ablation(
+        "exposure-budget",
+        "Shared weights stop learning from a story after so many exposures",
+        "A budget closes the gap and costs some of the benefit of repetition (ours).",
+        "What budgets cost and bring; 0 is an adapter for each story beside a base that never saw it.",
+        Ablation(
+            {"Recommended": [(r, budget(r)) for r in (0, 1, 2, 4, 8, 16, 32)]}, "exposures that shared weights see"
+        ),
+    ),
+    _ablation(
+        "exposures",
+        "How often the repeated stories are seen",
+        "Memory, and with it what sinks take away, grows with exposures.",
+        "From how many exposures on a story is memorised, and what sinks then hold.",
+        Ablation(
+            {
+                "Standard": [(n, _exposed(STANDARD, n)) for n in EXPOSURES],
+                "Recommended": [(n, _exposed(SINKS, n)) for n in EXPOSURES],
+            },
+            "exposures",
+            logarithmic=True,
+            axes=False,
+        ),
+    ),
+    _ablation(
+        "allocation",
+        "Which rows of the pool belong to whom",
+        "Rows of one's own, or runs of neighbours, change what an ID shares with others and little else (ours).",
+        "What overlap of choices costs.",
+        Ablation(
+            {
+                "Recommended": [
+                    (0, SINKS),
+                    (1, with_sinks("sinks_block_16", "Sinks, blocks of 16", sinks__block=16)),
+                    (
+                        2,
+                        with_sinks(
+                            "sinks_disjoint", "Sinks, rows of their own", sinks__allocation="disjoint", sinks__pool=None
+                        ),
+                    ),
+                ]
+            },
+            "allocation",
+            ticks=("hashed", "hashed, blocks", "disjoint"),
+        ),
+    ),
+    _ablation(
+        "packing",
+        "Several stories in a row, or one",
+        "Packed documents that do not see each other train the same model (ours).",
+        "Whether packing changes what is held and what is forgotten.",
+        Ablation(
+            {
+                "Standard": [(0, STANDARD), (1, _packed(STANDARD))],
+                "Recommended": [(0, SINKS), (1, _packed(SINKS))],
+            },
+            "rows",
+            ticks=("one story", "packed"),
+        ),
+    ),
+)

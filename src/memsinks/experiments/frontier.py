@@ -1,0 +1,157 @@
+"""The frontier of all methods: skill kept, text forgotten, memory held."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell
+from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.results import Row, Summary
+from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.story_arms import (
+    DEDUPLICATED_STEPS,
+    MASKING_ALL,
+    MASKING_MLP,
+    PAPER_RATE,
+    PAPER_REPEATED,
+    SINKS,
+    SINKS_PAPER,
+    STANDARD,
+    UNSEEN_STEPS,
+    budget,
+    capped,
+    goldfish,
+    pool,
+    rate,
+)
+from memsinks.experiments.ts_repetition import measure_arms
+from memsinks.report.plots import Panel, Series
+
+CAPPED = tuple(capped(times) for times in (2, 4, 8, 16, 32))
+
+FAMILIES: dict[str, tuple[Arm, ...]] = {
+    "Capped repetition": CAPPED,
+    "Goldfish loss": tuple(goldfish(k) for k in (2, 3, 4)),
+    "Gradient masking": (MASKING_MLP, MASKING_ALL),
+    "Sinks, paper's split": (SINKS_PAPER, PAPER_RATE, PAPER_REPEATED),
+    "Sinks, learning rate": (rate(1), rate(2), SINKS, rate(10)),
+    "Sinks, exposure budget": tuple(budget(r) for r in (0, 1, 4, 8, 16)),
+    "Sinks, pool": (pool(512, 64), pool(8192, 100), goldfish(4, SINKS.settings)),
+}
+"""Every method and its settings, by family."""
+
+
+def frontier_points(outcome: Outcome, arms: Sequence[Arm]) -> list[tuple[Arm, Summary, Summary]]:
+    """Validation and repeated loss of the arms as they are served: plain, or sinks off."""
+    found = []
+    for arm in arms:
+        mode = "off" if arm.modes else "plain"
+        V, R = outcome.get(arm.name, "validation", mode), outcome.get(arm.name, "repeated", mode)
+        if V is not None and R is not None:
+            found.append((arm, V, R))
+    return found
+
+
+def beyond_capped(outcome: Outcome, arm: Arm) -> float | None:
+    """Repeated loss above that of capped repetition at the same validation loss, interpolated; None off its range.
+
+    Positive means less is left of the text than a cap that costs as much leaves.
+    """
+    line = sorted((V.mean, R.mean) for _, V, R in frontier_points(outcome, (STANDARD, *CAPPED, DEDUPLICATED_STEPS)))
+    own = frontier_points(outcome, (arm,))
+    if not own or len(line) < 2 or not line[0][0] <= own[0][1].mean <= line[-1][0]:
+        return None
+    return own[0][2].mean - float(np.interp(own[0][1].mean, [v for v, _ in line], [r for _, r in line]))
+
+
+def _frontier_tables(outcome: Outcome) -> list[Table]:
+    body = []
+    references = {"References": (STANDARD, DEDUPLICATED_STEPS, UNSEEN_STEPS)}
+    for arm, V, R in frontier_points(outcome, [a for arms in (references | FAMILIES).values() for a in arms]):
+        mode = "off" if arm.modes else "plain"
+        gain = beyond_capped(outcome, arm)
+        body.append(
+            [
+                arm.label,
+                cell(V),
+                cell(R),
+                cell(outcome.get(arm.name, "repeated", "own")),
+                cell(outcome.get(arm.name, "forgetting_steps", mode)),
+                cell(outcome.get(arm.name, "removable_memory", mode)),
+                cell(outcome.get(arm.name, "extraction", mode), 0, 100, " %"),
+                "–" if gain is None else f"{gain:+.3f}",
+            ]
+        )
+    header = [
+        "", "V off", "R off", "R own", "forgetting, equal steps", "removable memory", "extracted, off",
+        "R over capped at the same V",
+    ]  # fmt: skip
+    note = (
+        "Losses in nats per token with sinks off, all at equal optimiser steps. The last column is empty where no cap "
+        "has this validation loss."
+    )
+    return [Table("The frontier", header, body, note)]
+
+
+def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
+    forgotten, held = [], []
+    families = {"Standard, deduplicated": (STANDARD, DEDUPLICATED_STEPS)} | FAMILIES
+    for family, arms in families.items():
+        found = frontier_points(outcome, arms)
+        if not found:
+            continue
+        x: dict[str, Any] = {
+            "x": [V.mean for _, V, _ in found],
+            "x_low": [V.low for _, V, _ in found] if _several(outcome) else (),
+            "x_high": [V.high for _, V, _ in found] if _several(outcome) else (),
+        }
+        bounds: dict[str, Any] = {}
+        if _several(outcome):
+            bounds = {"low": [R.low for *_, R in found], "high": [R.high for *_, R in found]}
+        joined = family in ("Capped repetition", "Sinks, exposure budget")
+        forgotten.append(Series(label=family, y=[R.mean for *_, R in found], joined=joined, **x, **bounds))
+        memory = [outcome.get(arm.name, "removable_memory", "off") for arm, *_ in found]
+        held.append(Series(label=family, y=[0.0 if m is None else m.mean for m in memory], joined=joined, **x))
+    unseen = outcome.get(UNSEEN_STEPS.name, "repeated")
+    return {
+        "frontier": [
+            Panel(
+                title="What is left of repeated stories",
+                x_label="validation loss, sinks off (nats per token)",
+                y_label="loss of repeated stories, sinks off",
+                series=forgotten,
+                lines={} if unseen is None else {"never seen": unseen.mean},
+            ),
+            Panel(
+                title="What was there to remove",
+                x_label="validation loss, sinks off (nats per token)",
+                y_label="removable memory",
+                series=held,
+            ),
+        ]
+    }
+
+
+def _several(outcome: Outcome) -> bool:
+    return len(outcome.seeds) > 1
+
+
+def _run_frontier(lab: Lab) -> list[Row]:
+    return measure_arms(lab, (DEDUPLICATED_STEPS, *(arm for arms in FAMILIES.values() for arm in arms)))
+
+
+FRONTIER = Experiment(
+    name="frontier",
+    title="Every method and its settings on one picture: skill kept, text forgotten, memory held",
+    claim="At equal optimiser steps sinks hold almost all the memory of standard training and, off, lie on or beyond "
+    "the frontier of methods that never held it (ours).",
+    supports="Which settings lie beyond capped repetition, the cheap alternative, at this size.",
+    not_shown="Post-hoc methods (see post-hoc); larger models; each setting is one point of a larger space.",
+    settings=STORIES,
+    text="stories",
+    arms=4 + sum(map(len, FAMILIES.values())),
+    run=_run_frontier,
+    tables=_frontier_tables,
+    figures=_frontier_figures,
+)
