@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.progress import Progress
+
 from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses
 from memsinks.baselines import localisation
 from memsinks.baselines.localisation import Scores
@@ -186,10 +189,16 @@ def _run_on(documents: str) -> Callable[[Lab], list[Row]]:
         bench = Bench(lab, documents)
         rows = [loss_row(STANDARD.name, name, losses) for name, losses in bench.standard.items()]
         rows.append(extraction_row(STANDARD.name, lab.measured(STANDARD).data["extraction"]["plain"]))
-        for method in LOCALISERS:
-            rows += bench.rows(method, removal_points(bench, method))
-        for name in METHODS:
-            rows += bench.rows(name, unlearning_points(bench, name))
+        with Progress(console=Console(stderr=True), disable=not lab.progress) as bars:
+            task = bars.add_task("", total=len(LABELS))
+            for method in LOCALISERS:
+                bars.update(task, description=LABELS[method])
+                rows += bench.rows(method, removal_points(bench, method))
+                bars.advance(task)
+            for name in METHODS:
+                bars.update(task, description=LABELS[name])
+                rows += bench.rows(name, unlearning_points(bench, name))
+                bars.advance(task)
         return rows
 
     return run
