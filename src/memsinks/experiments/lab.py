@@ -8,7 +8,8 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from memsinks.runs.metrics import METRICS, read_metrics
 from memsinks.runs.run import RECORD, execute, working_directory
 from memsinks.sinks.files import METADATA
 from memsinks.sinks.modes import ModeKind
-from memsinks.stream import ExposurePlan, chunk
+from memsinks.stream import ExposurePlan, Treatment, chunk
 from memsinks.training import checkpoints
 from memsinks.training.run import bf16_pays
 
@@ -205,9 +206,12 @@ class Lab:
             shutil.rmtree(written.parent)
 
     def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm) -> str:
+        # What is at its default stays out, so that a key that is new leaves what was measured before valid.
+        default, treatment = dict(flat_values(RunConfig())), asdict(Treatment())
         description = {
-            "settings": {key: value for key, value in flat_values(config) if key not in _PATHS},
-            "text": facts,
+            "version": version("memsinks"),
+            "settings": {k: v for k, v in flat_values(config) if k not in _PATHS and v != default[k]},
+            "text": {key: value for key, value in facts.items() if key not in treatment or value != treatment[key]},
             "modes": arm.modes,
             "sets": {name: [(d.name, d.scored_from) for d in docs] for name, docs in self.text.sets().items()},
             "extraction": [self.setting.prefix, self.setting.suffix],
