@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table
-from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.lab import Arm
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import PAPER, SINK_MODES, SINKS, STANDARD, budget, pool, rate, with_sinks
 from memsinks.experiments.ts_repetition import measure_arms
 from memsinks.report.plots import Panel, Series
@@ -35,7 +36,7 @@ class Ablation:
         """All arms, each once."""
         return list({arm.name: arm for line in self.lines.values() for _, arm in line}.values())
 
-    def run(self, lab: Lab) -> list[Row]:
+    def run(self, lab: StoryLab) -> list[Row]:
         """Measure one seed."""
         return measure_arms(lab, self.arms)
 

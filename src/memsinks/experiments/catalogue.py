@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from memsinks.experiments.lab import Lab
 from memsinks.experiments.results import Key, Row, Summary
+from memsinks.experiments.stories import StoryLab
 from memsinks.report.plots import Panel
 
 Scale = Literal["smoke", "mini", "cpu", "gpu", "paper"]
@@ -81,7 +81,7 @@ class Experiment:
         run: measures one seed.
         tables: of the outcome.
         figures: file name -> panels of the outcome.
-        prepare: makes what ``run`` gets from a setting, a seed and a folder; by default the text's :class:`Lab`.
+        prepare: makes what ``run`` gets from a setting, a seed and a folder; by default the text's :class:`StoryLab`.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Experiment:
     run: Callable[[Any], list[Row]]
     tables: Callable[[Outcome], list[Table]]
     figures: Callable[[Outcome], dict[str, list[Panel]]]
-    prepare: Callable[..., Any] = Lab
+    prepare: Callable[..., Any] = StoryLab
 
     def measure(self, scale: Scale, seed: int, output: Path, *, progress: bool) -> list[Row]:
         """The rows of one seed; arms are trained under ``output/arms``."""

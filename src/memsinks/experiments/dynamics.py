@@ -5,7 +5,6 @@ stories rises through every gap and falls with every exposure; with sinks off it
 what their own sinks add is the difference.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +14,10 @@ import torch
 from memsinks.audit import TokenizedDocument, document_losses
 from memsinks.baselines.text import padded
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell, points
-from memsinks.experiments.lab import Arm, Lab
-from memsinks.experiments.results import Row, write_json
+from memsinks.experiments.lab import Arm
+from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import SINKS, SINKS_PAPER, STANDARD
 from memsinks.ids import to_tensor
 from memsinks.report.plots import Panel, Series
@@ -32,7 +32,7 @@ AFTER = (0, 1, 2, 4, 7, 11)
 """Steps of other text after an exposure at which the tracked stories are measured."""
 
 
-def _run(lab: Lab) -> list[Row]:
+def _run(lab: StoryLab) -> list[Row]:
     rows = []
     for arm in ARMS:
         for cycle, after, mode, loss in _cycles(lab, arm):
@@ -57,13 +57,15 @@ def _rises(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _cycles(lab: Lab, arm: Arm) -> list[tuple[int, int, str, float]]:
+def _cycles(lab: StoryLab, arm: Arm) -> list[tuple[int, int, str, float]]:
     """Cycle, steps after its exposure, mode and loss; read back where an earlier run measured the arm."""
-    file = lab.directory / "dynamics" / f"{arm.name}.json"
+    key = {"settings": dict(arm.settings), "corpus": lab.text.corpus.hash, "after": AFTER, "cycles": _count(lab)}
+    found = lab.kept(f"dynamics_{arm.name}", key, lambda: _measured_cycles(lab, arm))
+    return [tuple(entry) for entry in found]
+
+
+def _measured_cycles(lab: StoryLab, arm: Arm) -> list[tuple[int, int, str, float]]:
     config = lab.config(arm)
-    key = {"settings": dict(arm.settings), "corpus": lab.text.corpus.hash, "after": list(AFTER), "cycles": _count(lab)}
-    if file.is_file() and (found := json.loads(file.read_text()))["key"] == key:
-        return [tuple(entry) for entry in found["losses"]]
     model = build_model(plan_run(config)).to("cuda" if torch.cuda.is_available() else "cpu").train()
     optimizer = SinkAdamW(
         model,
@@ -84,15 +86,14 @@ def _cycles(lab: Lab, arm: Arm) -> list[tuple[int, int, str, float]]:
                     losses.append((cycle, after, mode or "plain", _loss(model, tracked, mode, lab)))
             if after < AFTER[-1]:
                 _step(model, optimizer, next(other), lab, on=every_id)
-    write_json(file, {"key": key, "losses": losses})
     return losses
 
 
-def _count(lab: Lab) -> int:
+def _count(lab: StoryLab) -> int:
     return SMOKE_CYCLES if lab.setting.posthoc_steps < 10 else CYCLES
 
 
-def _other(lab: Lab) -> Iterator[list[TokenizedDocument]]:
+def _other(lab: StoryLab) -> Iterator[list[TokenizedDocument]]:
     documents = lab.text.documents(lab.text.once)
     random, rows = np.random.default_rng(lab.seed), lab.setting.batch_size
     while True:
@@ -101,7 +102,7 @@ def _other(lab: Lab) -> Iterator[list[TokenizedDocument]]:
             yield [documents[i] for i in order[start : start + rows]]
 
 
-def _step(model: Any, optimizer: SinkAdamW, documents: list[TokenizedDocument], lab: Lab, *, on: bool) -> None:
+def _step(model: Any, optimizer: SinkAdamW, documents: list[TokenizedDocument], lab: StoryLab, *, on: bool) -> None:
     device = next(model.parameters()).device
     inputs, labels = (t.to(device) for t in padded(documents, lab.setting.max_length))
     extra: dict[str, Any] = {}
@@ -115,7 +116,7 @@ def _step(model: Any, optimizer: SinkAdamW, documents: list[TokenizedDocument], 
     optimizer.step()
 
 
-def _loss(model: Any, documents: list[TokenizedDocument], mode: ModeKind | None, lab: Lab) -> float:
+def _loss(model: Any, documents: list[TokenizedDocument], mode: ModeKind | None, lab: StoryLab) -> float:
     length = lab.setting.max_length
     return document_losses(model, documents, mode=mode, max_length=length, autocast=bf16_pays()).mean
 

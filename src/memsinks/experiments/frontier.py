@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell
-from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.lab import Arm
 from memsinks.experiments.results import Row, Summary
 from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import (
     DEDUPLICATED_STEPS,
     MASKING_ALL,
@@ -137,7 +138,7 @@ def _several(outcome: Outcome) -> bool:
     return len(outcome.seeds) > 1
 
 
-def _run_frontier(lab: Lab) -> list[Row]:
+def _run_frontier(lab: StoryLab) -> list[Row]:
     return measure_arms(lab, (DEDUPLICATED_STEPS, *(arm for arms in FAMILIES.values() for arm in arms)))
 
 

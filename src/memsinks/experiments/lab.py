@@ -1,29 +1,30 @@
 """Arms as runs: each is trained by :func:`memsinks.runs.run.execute` in a folder of its own, then measured once.
 
-A killed arm goes on from its checkpoint, a finished one is read back, and experiments on the same text share arms.
+A killed arm goes on from its checkpoint, a finished one is read back, and experiments on the same text share arms. A
+lab works on any text that says what its plan is and what is measured of it, see :class:`LabText`.
 """
 
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from memsinks.audit import document_losses, greedy_extraction
+from memsinks.audit import TokenizedDocument, document_losses, greedy_extraction
 from memsinks.checkpoint.run import load
 from memsinks.config import config_hash, flat_values, parse_config, read_config
+from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError
 from memsinks.experiments.arms import Measured
 from memsinks.experiments.results import write_json
-from memsinks.experiments.stories import StorySetting, StoryText, story_text
 from memsinks.runs.build import plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.metrics import METRICS, read_metrics
@@ -36,8 +37,61 @@ from memsinks.training.run import bf16_pays
 
 PLAIN = "plain"
 CURVE_POINTS = 12
-_PATHS = ("output", "corpus.path", "exposures.plan", "logging.live")
+_START = "model.pretrained"
+_PATHS = ("output", "corpus.path", "exposures.plan", "logging.live", _START)
 """Settings that do not change what an arm is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabSetting:
+    """Model and schedule that all arms of a lab share.
+
+    Attributes:
+        exposures: how often text that is repeated is seen.
+        vocabulary: of a tokenizer trained on the training text; with ``tokenizer`` not used.
+        tokenizer: name or folder of a tokenizer to use instead.
+        hidden, layers, heads, width: of the Llama-style model; ``width`` is the MLP's.
+        max_length: tokens in a row, one document each; longer documents are cut into chunks.
+        batch_size, learning_rate, warmup_steps: of all arms.
+        micro_batch_size: rows that a device takes at a time; None takes the batch whole.
+        prefix, suffix: tokens given, and tokens to reproduce, in extraction.
+    """
+
+    exposures: int = 128
+    vocabulary: int = 2048
+    tokenizer: str | None = None
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 4
+    width: int = 512
+    max_length: int = 256
+    batch_size: int = 16
+    micro_batch_size: int | None = None
+    learning_rate: float = 2e-3
+    warmup_steps: int = 60
+    prefix: int = 50
+    suffix: int = 50
+
+
+class LabText(Protocol):
+    """What a lab needs to know of its text."""
+
+    @property
+    def corpus(self) -> Corpus:
+        """All of it."""
+
+    def plan(self, exposures: int) -> ExposurePlan:
+        """The exposures of an arm that sees what is repeated so often."""
+
+    def sets(self) -> dict[str, list[TokenizedDocument]]:
+        """What losses are measured on, by name."""
+
+    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+        """What extraction is tried on, given ``prefix`` tokens of each."""
+
+
+S = TypeVar("S", bound=LabSetting)
+T = TypeVar("T", bound=LabText)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +101,10 @@ class Arm:
     Attributes:
         name: of the arm and its folder.
         label: what tables call it.
-        exposures: of each repeated story; None for the setting's number, 0 for never.
+        exposures: of what is repeated; None for the setting's number, 0 for never.
+        plan: makes another plan of the text than that of ``exposures``.
         equal_steps: train for as many optimiser steps as the arm with all exposures; else once through the plan.
+        start: the arm whose trained model it goes on from.
         settings: keys of the run file in which the arm departs from a plain model, ``section.key`` to value.
         modes: sink modes in which it is measured; none for a model without sinks.
     """
@@ -56,29 +112,32 @@ class Arm:
     name: str
     label: str
     exposures: int | None = None
+    plan: Callable[[Any], ExposurePlan] | None = None
     equal_steps: bool = True
+    start: "Arm | None" = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     modes: tuple[ModeKind, ...] = ()
 
 
-class Lab:
+class Lab(Generic[S, T]):
     """The text of one seed of a setting, and the arms trained on it.
 
     Args:
-        setting: text, model and schedule.
-        seed: of the choice of stories, the initial values and the data order.
+        setting: model and schedule, and what the text is made of.
+        text: that of this seed; its corpus is in ``directory/corpus``.
+        seed: of the choice of text, the initial values and the data order.
         directory: for the corpus, the arms and their measurements.
         progress: show progress.
     """
 
-    def __init__(self, setting: StorySetting, seed: int, directory: Path, *, progress: bool = True) -> None:
-        self.setting, self.seed, self.directory, self.progress = setting, seed, directory, progress
-        self.text: StoryText = story_text(setting, seed, directory / "corpus", progress=progress)
+    def __init__(self, setting: S, text: T, seed: int, directory: Path, *, progress: bool = True) -> None:
+        self.setting, self.text, self.seed, self.directory, self.progress = setting, text, seed, directory, progress
 
-    def plan(self, exposures: int | None = None) -> ExposurePlan:
-        """Every other story once, and each repeated one as often as asked."""
-        once = ExposurePlan.once(self.text.corpus)
-        return once.repeat(self.text.repeated.tolist(), self.setting.exposures if exposures is None else exposures)
+    def plan(self, arm: Arm) -> ExposurePlan:
+        """What an arm is trained on."""
+        if arm.plan is not None:
+            return arm.plan(self.text)
+        return self.text.plan(self.setting.exposures if arm.exposures is None else arm.exposures)
 
     def steps(self, plan: ExposurePlan) -> int:
         """Optimiser steps that go through a plan once."""
@@ -87,11 +146,11 @@ class Lab:
 
     def config(self, arm: Arm) -> RunConfig:
         """The run file of an arm; its plan is written beside the corpus."""
-        setting, plan = self.setting, self.plan(arm.exposures)
+        setting, plan = self.setting, self.plan(arm)
         file = self.directory / "plans" / f"{arm.name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         plan.save(file)
-        steps = self.steps(self.plan() if arm.equal_steps else plan)
+        steps = self.steps(self.text.plan(setting.exposures) if arm.equal_steps else plan)
         flat: dict[str, Any] = {
             "seed": self.seed,
             "output": self.directory / arm.name,
@@ -110,6 +169,7 @@ class Lab:
             "logging.evaluate_every": max(1, steps // CURVE_POINTS),
             "checkpoints.keep": 1,
             **({} if setting.micro_batch_size is None else {"schedule.micro_batch_size": setting.micro_batch_size}),
+            **({} if arm.start is None else {_START: str(self.directory / arm.start.name)}),
             **arm.settings,
         }
         nested: dict[str, Any] = {}
@@ -123,9 +183,10 @@ class Lab:
 
     def measured(self, arm: Arm) -> Measured:
         """Train and measure an arm, or go on with it, or read back what was measured."""
+        start = None if arm.start is None else self.measured(arm.start)
         config = self.config(arm)
         facts = plan_run(config).text.facts()
-        fingerprint = self._fingerprint(config, facts, arm)
+        fingerprint = self._fingerprint(config, facts, arm, None if start is None else start.data["fingerprint"])
         file = self.directory / "measured" / f"{arm.name}.json"
         if file.is_file():
             found = json.loads(file.read_text())
@@ -163,6 +224,16 @@ class Lab:
             skip_short=True,
         )
         return {"rate": found.rate, "exact": found.exact_count, "tried": len(found.documents)}
+
+    def kept(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+        """A further measurement, as JSON: computed once, then read back as long as ``key`` is the same."""
+        file = self.directory / "kept" / f"{name}.json"
+        key = json.loads(json.dumps(key, default=_plain))
+        if file.is_file() and (found := json.loads(file.read_text()))["key"] == key:
+            return found["value"]
+        value = compute()
+        write_json(file, {"key": key, "value": value})
+        return value
 
     def _measure(self, arm: Arm, config: RunConfig) -> dict[str, Any]:
         model = self._load(config.output)
@@ -205,7 +276,7 @@ class Lab:
         if written.is_file() and not _same(written, config):
             shutil.rmtree(written.parent)
 
-    def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm) -> str:
+    def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm, start: str | None) -> str:
         # What is at its default stays out, so that a key that is new leaves what was measured before valid.
         default, treatment = dict(flat_values(RunConfig())), asdict(Treatment())
         description = {
@@ -216,6 +287,7 @@ class Lab:
             "sets": {name: [(d.name, d.scored_from) for d in docs] for name, docs in self.text.sets().items()},
             "extraction": [self.setting.prefix, self.setting.suffix],
             "bf16": bf16_pays(),
+            **({} if start is None else {"start": start}),
         }
         return hashlib.sha256(json.dumps(description, sort_keys=True, default=_plain).encode()).hexdigest()
 

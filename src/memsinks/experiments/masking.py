@@ -1,9 +1,9 @@
 """Experiment 4, forced localisation: gradient masking, its price before removal, and co-adaptation."""
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table, cell
-from memsinks.experiments.lab import Lab
 from memsinks.experiments.results import Row, paired_difference
 from memsinks.experiments.sizes import STORIES
+from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import MASKING_ALL, MASKING_MLP, SINKS, STANDARD
 from memsinks.experiments.ts_repetition import COLUMNS, curve_panel, measure_arms
 from memsinks.report.plots import Panel
@@ -11,7 +11,7 @@ from memsinks.report.plots import Panel
 MASKED = (MASKING_MLP, MASKING_ALL)
 
 
-def _run(lab: Lab) -> list[Row]:
+def _run(lab: StoryLab) -> list[Row]:
     return measure_arms(lab, (*MASKED, SINKS))
 
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell, points
-from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.lab import Arm
 from memsinks.experiments.posthoc import LABELS, Bench, removal_points, unlearning_points
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import STORIES
-from memsinks.experiments.stories import StorySetting
+from memsinks.experiments.stories import StoryLab, StorySetting
 from memsinks.experiments.story_arms import SINKS, SINKS_PAPER, STANDARD, UNSEEN_STEPS
 from memsinks.experiments.ts_repetition import measure_arms
 from memsinks.report.plots import Panel, Series
@@ -25,7 +25,7 @@ ARMS = (STANDARD, UNSEEN_STEPS, SINKS_PAPER, SINKS)
 class Sizes:
     """A lab for each size of the model, by its hidden size."""
 
-    labs: dict[int, Lab]
+    labs: dict[int, StoryLab]
 
 
 def _prepare(setting: StorySetting, seed: int, folder: Path, *, progress: bool) -> Sizes:
@@ -35,7 +35,7 @@ def _prepare(setting: StorySetting, seed: int, folder: Path, *, progress: bool) 
         hidden = max(multiple, round(setting.hidden * factor / multiple) * multiple)
         width = round(setting.width * hidden / setting.hidden)
         sized = replace(setting, hidden=hidden, width=width)
-        labs[hidden] = Lab(sized, seed, folder / f"hidden-{hidden}", progress=progress)
+        labs[hidden] = StoryLab(sized, seed, folder / f"hidden-{hidden}", progress=progress)
     return Sizes(labs)
 
 
@@ -51,7 +51,7 @@ def _run(sizes: Sizes) -> list[Row]:
     return rows
 
 
-def _sized(arm: Arm, lab: Lab) -> Arm:
+def _sized(arm: Arm, lab: StoryLab) -> Arm:
     """The recommended pool in proportion to the MLP: four times its width, an eighth of it active."""
     if arm is not SINKS:
         return arm

@@ -18,10 +18,10 @@ from memsinks.baselines import localisation
 from memsinks.baselines.localisation import Scores
 from memsinks.baselines.unlearning import METHODS, Method, UnlearnConfig, unlearn
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table, points
-from memsinks.experiments.lab import Lab
 from memsinks.experiments.memory import extraction_row, loss_row, memory_rows
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import CANARIES, STORIES
+from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import STANDARD, UNSEEN
 from memsinks.report.plots import Panel, Series
 from memsinks.training.run import bf16_pays
@@ -72,7 +72,7 @@ class Bench:
     ``forget`` is the text to forget; ``retain`` are stories seen once, none of which is measured.
     """
 
-    def __init__(self, lab: Lab, documents: str) -> None:
+    def __init__(self, lab: StoryLab, documents: str) -> None:
         self.lab, self.target = lab, documents
         self.sets = lab.text.sets()
         validation = self.sets.pop("validation")[: 2 * HELD_OUT]
@@ -184,8 +184,8 @@ def unlearning_points(bench: Bench, method: Method) -> list[Point]:
     return found
 
 
-def _run_on(documents: str) -> Callable[[Lab], list[Row]]:
-    def run(lab: Lab) -> list[Row]:
+def _run_on(documents: str) -> Callable[[StoryLab], list[Row]]:
+    def run(lab: StoryLab) -> list[Row]:
         bench = Bench(lab, documents)
         rows = [loss_row(STANDARD.name, name, losses) for name, losses in bench.standard.items()]
         rows.append(extraction_row(STANDARD.name, lab.measured(STANDARD).data["extraction"]["plain"]))

@@ -16,12 +16,14 @@ from memsinks.audit import TokenizedDocument
 from memsinks.corpus import Columns, Corpus, Document, PrepareConfig, prepare, read_documents
 from memsinks.data import story_file
 from memsinks.errors import ConfigError, InputError
+from memsinks.experiments.lab import Lab, LabSetting
+from memsinks.stream import ExposurePlan
 
 HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StorySetting:
+class StorySetting(LabSetting):
     """Text, model and schedule of a story experiment at one scale.
 
     Attributes:
@@ -29,40 +31,18 @@ class StorySetting:
             ``text``, which needs a network.
         once: stories seen once; None takes all that are left.
         repeated: stories that are repeated.
-        exposures: how often each of them is seen.
         validation: held-out stories.
         longest: most characters of a story that is used; None takes all.
         canary_words: random words appended to each repeated story; 0 for none.
-        vocabulary: of a tokenizer trained on the training stories; with ``tokenizer`` not used.
-        tokenizer: name or folder of a tokenizer to use instead.
-        hidden, layers, heads, width: of the Llama-style model; ``width`` is the MLP's.
-        max_length: tokens in a row, one story each; longer stories are cut into chunks.
-        batch_size, learning_rate, warmup_steps: of all arms.
-        micro_batch_size: rows that a device takes at a time; None takes the batch whole.
-        prefix, suffix: tokens given, and tokens to reproduce, in extraction.
         posthoc_steps: of unlearning after training; learned masks take two and a half times as many.
     """
 
     source: str = "shipped"
     once: int | None = None
     repeated: int = 100
-    exposures: int = 128
     validation: int = 1000
     longest: int | None = None
     canary_words: int = 0
-    vocabulary: int = 2048
-    tokenizer: str | None = None
-    hidden: int = 192
-    layers: int = 4
-    heads: int = 4
-    width: int = 512
-    max_length: int = 256
-    batch_size: int = 16
-    micro_batch_size: int | None = None
-    learning_rate: float = 2e-3
-    warmup_steps: int = 60
-    prefix: int = 50
-    suffix: int = 50
     posthoc_steps: int = 40
 
 
@@ -90,6 +70,10 @@ class StoryText:
             for i in indices.tolist()
         ]
 
+    def plan(self, exposures: int) -> ExposurePlan:
+        """Every other story once, and each repeated one as often as asked."""
+        return ExposurePlan.once(self.corpus).repeat(self.repeated.tolist(), exposures)
+
     def sets(self) -> dict[str, list[TokenizedDocument]]:
         """What is measured: repeated and held-out stories, some seen once, and where there are canaries both parts."""
         found = {
@@ -110,6 +94,14 @@ class StoryText:
         return [
             TokenizedDocument(d.name, d.tokens[max(0, d.scored_from - prefix) :], d.sequence_id) for d in sets["canary"]
         ]
+
+
+class StoryLab(Lab[StorySetting, StoryText]):
+    """Stories, and the arms trained on them."""
+
+    def __init__(self, setting: StorySetting, seed: int, directory: Path, *, progress: bool = True) -> None:
+        text = story_text(setting, seed, directory / "corpus", progress=progress)
+        super().__init__(setting, text, seed, directory, progress=progress)
 
 
 def story_text(setting: StorySetting, seed: int, directory: Path, *, progress: bool = False) -> StoryText:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table, points
-from memsinks.experiments.lab import Arm, Lab
+from memsinks.experiments.lab import Arm
 from memsinks.experiments.memory import arm_rows, curve_rows, memory_rows
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import CANARIES, STORIES
+from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import REFERENCES, SINKS, SINKS_PAPER, STANDARD, UNSEEN, UNSEEN_STEPS
 from memsinks.report.plots import Panel, Series
 
@@ -22,7 +23,7 @@ COLUMNS = {
 }
 
 
-def measure_arms(lab: Lab, arms: Sequence[Arm], documents: str = "repeated") -> list[Row]:
+def measure_arms(lab: StoryLab, arms: Sequence[Arm], documents: str = "repeated") -> list[Row]:
     """Train the arms and their references; rows of losses, extraction, curves and the three axes.
 
     Forgetting has two references: a model that never saw the repeated stories, trained once through the rest (as in
@@ -49,11 +50,11 @@ def measure_arms(lab: Lab, arms: Sequence[Arm], documents: str = "repeated") -> 
     return rows
 
 
-def _run(lab: Lab) -> list[Row]:
+def _run(lab: StoryLab) -> list[Row]:
     return measure_arms(lab, (*REFERENCES, *WITH_SINKS))
 
 
-def _run_canaries(lab: Lab) -> list[Row]:
+def _run_canaries(lab: StoryLab) -> list[Row]:
     return measure_arms(lab, (*REFERENCES, *WITH_SINKS), documents="canary")
 
 

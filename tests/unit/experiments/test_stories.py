@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from memsinks.errors import ConfigError, InputError
-from memsinks.experiments.lab import Lab
 from memsinks.experiments.sizes import CANARIES, STORIES
-from memsinks.experiments.stories import StorySetting, story_text
+from memsinks.experiments.stories import StoryLab, StorySetting, story_text
 from memsinks.experiments.story_arms import DEDUPLICATED, STANDARD, UNSEEN_STEPS, capped
 
 SMOKE = STORIES["smoke"]
@@ -16,7 +15,7 @@ SMOKE = STORIES["smoke"]
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    return Lab(SMOKE, 0, tmp_path_factory.mktemp("lab"), progress=False)
+    return StoryLab(SMOKE, 0, tmp_path_factory.mktemp("lab"), progress=False)
 
 
 def test_roles_are_apart_and_as_many_as_asked(lab):
@@ -37,14 +36,14 @@ def test_a_seed_chooses_other_stories(lab, tmp_path):
 
 def test_the_same_choice_is_kept(lab):
     written = (lab.directory / "corpus" / "manifest.json").stat().st_mtime_ns
-    again = Lab(SMOKE, 0, lab.directory, progress=False)
+    again = StoryLab(SMOKE, 0, lab.directory, progress=False)
     assert (lab.directory / "corpus" / "manifest.json").stat().st_mtime_ns == written
     assert again.text.corpus.hash == lab.text.corpus.hash
 
 
 def test_plans_and_steps(lab):
     full, once, unseen, cap = (
-        lab.plan(arm.exposures).counts[lab.text.repeated] for arm in (STANDARD, DEDUPLICATED, UNSEEN_STEPS, capped(3))
+        lab.plan(arm).counts[lab.text.repeated] for arm in (STANDARD, DEDUPLICATED, UNSEEN_STEPS, capped(3))
     )
     assert [set(c.tolist()) for c in (full, once, unseen, cap)] == [{SMOKE.exposures}, {1}, {0}, {3}]
     steps = {arm.name: lab.config(arm).schedule.steps for arm in (STANDARD, DEDUPLICATED, UNSEEN_STEPS, capped(3))}
