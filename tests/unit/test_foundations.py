@@ -17,7 +17,7 @@ import zstandard
 
 import memsinks
 from memsinks import errors
-from memsinks.data import story_file
+from memsinks.data import book_file, general_file, story_file
 
 ORDER = (
     "errors",
@@ -43,6 +43,8 @@ TOP = "memsinks"
 PACKAGE = Path(memsinks.__file__).parent
 ROOT = Path(__file__).parents[2]
 STORIES_SHA256 = "f99bb67da153a5808eed6fba08b8d060ca1c88e2de2f38544a083c8fe68dbba1"
+BOOKS_SHA256 = "36421e8a62232bcfe1dbc63492b2c98cd9836933f38f3b982f2b81574acf48b4"
+GENERAL_SHA256 = "446b9e49d75f657188f5867167d41fca91a0241113a9e2413ba1a05fbd539349"
 
 
 def part_of(module: str) -> str:
@@ -163,6 +165,18 @@ def test_stories_are_whole():
         assert row["id"].rpartition("-")[2] == hashlib.sha256(row["text"].encode()).hexdigest()[:16]
 
 
+@pytest.mark.parametrize(("file", "rows_sha256"), [(book_file(), BOOKS_SHA256), (general_file(), GENERAL_SHA256)])
+def test_texts_are_the_ones_that_the_licence_describes(file, rows_sha256):
+    with zstandard.open(file, "rb") as lines:
+        content = lines.read()
+    assert hashlib.sha256(content).hexdigest() == rows_sha256
+    rows = [json.loads(line) for line in content.decode().splitlines()]
+    assert len({row["id"] for row in rows}) == len({row["text"] for row in rows}) == len(rows)
+    licence = (files("memsinks.data") / "LICENSE-texts.md").read_text(encoding="utf-8")
+    for source, count in Counter(row["source"] for row in rows).items():
+        assert f"| `{source}` | {count} |" in licence
+
+
 def test_stories_come_with_their_licence():
     licence = (files("memsinks.data") / "LICENSE-stories.md").read_text(encoding="utf-8")
     for words in ("CDLA-Sharing-1.0", "TinyStories", "Eldan", "Li", "czhou578/train-gpt2", "What was changed"):
@@ -178,7 +192,7 @@ def test_the_wheel_takes_every_data_file():
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("needs git and a clone")
     extra = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"}]
-    assert story_file() in extra
+    assert {story_file(), book_file(), general_file()} <= set(extra)
     ignored = subprocess.run(
         ["git", "check-ignore", "--stdin"], input="\n".join(map(str, extra)), capture_output=True, text=True, cwd=ROOT
     )
