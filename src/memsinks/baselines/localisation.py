@@ -162,8 +162,9 @@ def hard_concrete_scores(
     """
     temperature, low, high = 2 / 3, -0.1, 1.1
     shift = temperature * torch.log(torch.tensor(-low / high))
-    # Open at first: about one gate in fifty is closed.
-    logits = [torch.full((width,), 3.0, requires_grad=True) for width in widths(model)]
+    # Undecided at first, one gate in six is closed: a gate that is surely open is clamped to 1 and has no gradient, so
+    # that gates which all begin open stay there, and end in the order of their noise.
+    logits = [torch.zeros(width, requires_grad=True) for width in widths(model)]
     generator = torch.Generator().manual_seed(seed)
     text, other = endless(forget, max_length, 8, seed), endless(retain, max_length, 8, seed + 1)
     optimizer = torch.optim.Adam(logits, lr=rate)

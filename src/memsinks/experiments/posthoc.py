@@ -26,7 +26,7 @@ from memsinks.experiments.story_arms import STANDARD, UNSEEN
 from memsinks.report.plots import Panel, Series
 from memsinks.training.run import bf16_pays
 
-SHARES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+SHARES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Shares of all MLP neurons that are removed."""
 STEPS = (1, 2, 4, 7, 10, 15, 20, 30, 40)
 """Steps of unlearning after which the model is measured."""
