@@ -200,10 +200,10 @@ class Lab(Generic[S, T]):
             shutil.rmtree(folder)
         return Measured(data)
 
-    def model(self, arm: Arm) -> Any:
-        """The trained model of an arm, with its sinks if it has any."""
+    def model(self, arm: Arm, *, plain: bool = False) -> Any:
+        """The trained model of an arm, with its sinks if it has any; ``plain`` is that with sinks off."""
         self.measured(arm)
-        return self._load(self.directory / arm.name)
+        return self._load(self.directory / arm.name, plain)
 
     def evaluation(self, model: Any, mode: ModeKind | None = None) -> dict[str, Any]:
         """Losses of every set of documents: name -> :class:`memsinks.audit.DocumentLosses`."""
@@ -259,9 +259,9 @@ class Lab(Generic[S, T]):
             ],
         }
 
-    def _load(self, folder: Path) -> Any:
+    def _load(self, folder: Path, plain: bool = False) -> Any:
         options = {"attn_implementation": "eager" if self.setting.max_length <= 256 else "sdpa"}
-        with_sinks = (folder / METADATA).is_file()
+        with_sinks = not plain and (folder / METADATA).is_file()
         model = load(folder, **options) if with_sinks else AutoModelForCausalLM.from_pretrained(folder, **options)
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell, points
 from memsinks.experiments.lab import Arm
-from memsinks.experiments.posthoc import LABELS, Bench, removal_points, unlearning_points
+from memsinks.experiments.posthoc import LABELS, method_rows
+from memsinks.experiments.posthoc_bench import Bench
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import STORIES
 from memsinks.experiments.stories import StoryLab, StorySetting
@@ -46,8 +47,7 @@ def _run(sizes: Sizes) -> list[Row]:
         rows += [replace(row, x=float(hidden)) for row in measure_arms(lab, arms) if row.x is None]
         bench = Bench(lab, "repeated")
         for method in POSTHOC:
-            found = unlearning_points(bench, "npo") if method == "npo" else removal_points(bench, method)
-            rows += [replace(row, x=float(hidden)) for row in bench.rows(method, found) if row.arm == method]
+            rows += [replace(row, x=float(hidden)) for row in method_rows(bench, method) if row.arm == method]
     return rows
 
 

@@ -1,39 +1,37 @@
 """Experiment 3: finding, and unlearning, repeated stories in a standardly trained model.
 
 Each method gets the same number of trials, given by name below. Removal and unlearning are followed over their whole
-range. The operating point is the one with the most forgetting (1, that of a model that never saw the text, is enough)
-among those that raise the loss of one half of the held-out stories by at most 5 %; it is reported on the other half.
+range; how the operating point is chosen is in :mod:`memsinks.experiments.posthoc_bench`. There extraction is tried, and
+relearning.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
-from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses
 from memsinks.baselines import localisation
 from memsinks.baselines.localisation import Scores
 from memsinks.baselines.unlearning import METHODS, Method, UnlearnConfig, unlearn
+from memsinks.experiments import relearning
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table, points
-from memsinks.experiments.memory import extraction_row, loss_row, memory_rows
+from memsinks.experiments.memory import extraction_row, loss_row
+from memsinks.experiments.posthoc_bench import ALLOWED, Bench, Trial, Visit
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import CANARIES, STORIES
 from memsinks.experiments.stories import StoryLab
-from memsinks.experiments.story_arms import STANDARD, UNSEEN
+from memsinks.experiments.story_arms import SINKS, STANDARD, UNSEEN_STEPS
 from memsinks.report.plots import Panel, Series
-from memsinks.training.run import bf16_pays
 
 SHARES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Shares of all MLP neurons that are removed."""
 STEPS = (1, 2, 4, 7, 10, 15, 20, 30, 40)
 """Steps of unlearning after which the model is measured."""
-HELD_OUT = 100
-"""Held-out stories in each half: every place on a range is measured on both."""
-ALLOWED = 1.05
-"""Most that the validation loss may grow at the operating point."""
 LABELS = {
     "random": "Random neurons",
     "integrated_gradients": "Integrated gradients",
@@ -57,82 +55,57 @@ RATES: dict[Method, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Point:
-    """A place on a method's range: how far it went, and what the losses then are."""
+class Removal:
+    """Neurons removed, those of the highest scores first."""
 
-    trial: int
-    x: float
-    losses: dict[str, DocumentLosses]
-    selection: DocumentLosses
+    model: Any
+    score: Callable[[], Scores]
 
+    @functools.cached_property
+    def scores(self) -> Scores:
+        """Computed when first needed: a kept measurement needs none."""
+        return self.score()
 
-class Bench:
-    """The standard model, its references, and the text that methods may use.
+    def range(self, visit: Visit) -> None:
+        """Every share of neurons."""
+        for share in SHARES:
+            with self.at(share) as model:
+                visit(share, model)
 
-    ``forget`` is the text to forget; ``retain`` are stories seen once, none of which is measured.
-    """
-
-    def __init__(self, lab: StoryLab, documents: str) -> None:
-        self.lab, self.target = lab, documents
-        self.sets = lab.text.sets()
-        validation = self.sets.pop("validation")[: 2 * HELD_OUT]
-        self.sets["validation"], self.selection = validation[0::2], validation[1::2]
-        self.sets.pop("seen_once")
-        self.forget: list[TokenizedDocument] = self.sets[documents]
-        self.retain = lab.text.documents(lab.text.once[-200:])
-        self.length = lab.setting.max_length
-        self.model = lab.model(STANDARD)
-        self.standard = self._losses(self.model)
-        self.unseen = lab.measured(UNSEEN).losses(documents, "plain")
-
-    def point(self, model: Any, trial: int, x: float) -> Point:
-        """Measure a model."""
-        return Point(trial, x, self._losses(model), self._measure(model, self.selection))
-
-    def _losses(self, model: Any) -> dict[str, DocumentLosses]:
-        return {name: self._measure(model, documents) for name, documents in self.sets.items()}
-
-    def _measure(self, model: Any, documents: list[TokenizedDocument]) -> DocumentLosses:
-        return document_losses(model, documents, mode=None, max_length=self.length, autocast=bf16_pays())
-
-    def rows(self, method: str, found: list[Point]) -> list[Row]:
-        """The range of every trial, and the operating point with its intervals."""
-        rows = []
-        for point in found:
-            name = f"{method}_{point.trial}"
-            rows += [Row(arm=name, measure=n, x=point.x, value=losses.mean) for n, losses in point.losses.items()]
-            share = point.losses[self.target].mean / self.unseen.mean
-            rows += [Row(arm=name, measure="forgetting", x=point.x, value=share), self._rise(name, point, point.x)]
-        best = self.operating_point(found)
-        rows += [loss_row(method, n, losses) for n, losses in best.losses.items()]
-        rows += memory_rows(method, best.losses, None, self.standard, self.unseen, documents=self.target)
-        rows += [
-            self._rise(method, best, None),
-            Row(arm=method, measure="chosen_trial", value=best.trial),
-            Row(arm=method, measure="chosen_x", value=best.x),
-        ]
-        return rows
-
-    def operating_point(self, found: list[Point]) -> Point:
-        """The most forgetting, 1 being enough, at a selection loss of at most 5 % more; of equals the least harmful.
-
-        Where no point is allowed it is the untouched model, which every range begins with.
-        """
-        limit = ALLOWED * self._measure(self.model, self.selection).mean
-        within = [point for point in found if point.selection.mean <= limit]
-
-        def forgotten(point: Point) -> tuple[float, float]:
-            return min(1.0, point.losses[self.target].mean / self.unseen.mean), -point.selection.mean
-
-        return max(within, key=forgotten, default=found[0])
-
-    def _rise(self, name: str, point: Point, x: float | None) -> Row:
-        rise = point.losses["validation"].mean - self.standard["validation"].mean
-        return Row(arm=name, measure="degradation", value=rise, x=x)
+    @contextmanager
+    def at(self, x: float) -> Iterator[Any]:
+        """The model without a share of its neurons."""
+        with localisation.without(self.model, localisation.highest(self.scores, x)):
+            yield self.model
 
 
-def scored(bench: Bench, method: str) -> Iterator[Scores]:
-    """The scores of each trial of a method."""
+@dataclass(frozen=True)
+class Unlearning:
+    """Further training of a copy of the model."""
+
+    bench: Bench
+    config: UnlearnConfig
+
+    def range(self, visit: Visit) -> None:
+        """The untouched model, and some steps."""
+        visit(0.0, self.bench.model)
+        model = copy.deepcopy(self.bench.model)
+        self._unlearn(model, self.config, lambda step: visit(float(step), model) if step in STEPS else None)
+
+    @contextmanager
+    def at(self, x: float) -> Iterator[Any]:
+        """The model after so many steps: the rate is constant, so a shorter run is the beginning of a longer."""
+        model = copy.deepcopy(self.bench.model)
+        if x:
+            self._unlearn(model, replace(self.config, steps=round(x)))
+        yield model
+
+    def _unlearn(self, model: Any, config: UnlearnConfig, at: Callable[[int], None] = lambda step: None) -> None:
+        unlearn(model, self.bench.forget, self.bench.retain, config, max_length=self.bench.length, at=at)
+
+
+def _scores(bench: Bench, method: str, trial: int) -> Scores:
+    """Those of one trial of a localisation method."""
     model, forget, retain, length = bench.model, bench.forget, bench.retain, bench.length
     seed, mask_steps = bench.lab.seed, round(2.5 * bench.lab.setting.posthoc_steps)
     trials: dict[str, Callable[[int], Scores]] = {
@@ -154,34 +127,24 @@ def scored(bench: Bench, method: str) -> Iterator[Scores]:
             model, forget, retain, max_length=length, weight=(1.0, 5.0, 20.0)[i], steps=mask_steps, seed=seed
         ),
     }
-    return (trials[method](trial) for trial in range(TRIALS))
+    return trials[method](trial)
 
 
-def removal_points(bench: Bench, method: str) -> list[Point]:
-    """A localisation method over the whole range of neurons removed."""
-    found = []
-    for trial, scores in enumerate(scored(bench, method)):
-        for share in SHARES:
-            with localisation.without(bench.model, localisation.highest(scores, share)):
-                found.append(bench.point(bench.model, trial, share))
-    return found
-
-
-def unlearning_points(bench: Bench, method: Method) -> list[Point]:
-    """An unlearning method after several numbers of steps."""
-    found = [bench.point(bench.model, 0, 0.0)]
-    for trial, rate in enumerate(RATES[method]):
-        model = copy.deepcopy(bench.model)
-
-        def measure(step: int, model: Any = model, trial: int = trial) -> None:
-            if step in STEPS:
-                found.append(bench.point(model, trial, float(step)))
-
-        config = UnlearnConfig(
-            method=method, learning_rate=rate, steps=bench.lab.setting.posthoc_steps, seed=bench.lab.seed
-        )
-        unlearn(model, bench.forget, bench.retain, config, max_length=bench.length, at=measure)
-    return found
+def method_rows(bench: Bench, method: str) -> list[Row]:
+    """What a method reaches, by its name in :data:`LABELS`."""
+    steps = bench.lab.setting.posthoc_steps
+    trials: Sequence[Trial]
+    if method in LOCALISERS:
+        facts: Any = {"shares": SHARES, "steps": steps}
+        trials = [Removal(bench.model, functools.partial(_scores, bench, method, i)) for i in range(TRIALS)]
+    else:
+        name: Method = next(m for m in METHODS if m == method)
+        facts = {"rates": RATES[name], "steps": steps}
+        configs = [
+            UnlearnConfig(method=name, learning_rate=rate, steps=steps, seed=bench.lab.seed) for rate in RATES[name]
+        ]
+        trials = [Unlearning(bench, config) for config in configs]
+    return bench.rows(method, trials, facts)
 
 
 def _run_on(documents: str) -> Callable[[StoryLab], list[Row]]:
@@ -189,19 +152,27 @@ def _run_on(documents: str) -> Callable[[StoryLab], list[Row]]:
         bench = Bench(lab, documents)
         rows = [loss_row(STANDARD.name, name, losses) for name, losses in bench.standard.items()]
         rows.append(extraction_row(STANDARD.name, lab.measured(STANDARD).data["extraction"]["plain"]))
+        rows += _references(lab, bench)
         with Progress(console=Console(stderr=True), disable=not lab.progress) as bars:
             task = bars.add_task("", total=len(LABELS))
-            for method in LOCALISERS:
+            for method in LABELS:
                 bars.update(task, description=LABELS[method])
-                rows += bench.rows(method, removal_points(bench, method))
-                bars.advance(task)
-            for name in METHODS:
-                bars.update(task, description=LABELS[name])
-                rows += bench.rows(name, unlearning_points(bench, name))
+                rows += method_rows(bench, method)
                 bars.advance(task)
         return rows
 
     return run
+
+
+def _references(lab: StoryLab, bench: Bench) -> list[Row]:
+    """Relearning by models that were not treated: the standard one, one that never saw the text, and sinks off."""
+    rows = [bench.relearned(STANDARD.name, bench.model), bench.relearned(UNSEEN_STEPS.name, lab.model(UNSEEN_STEPS))]
+    losses = {arm.name: lab.measured(arm) for arm in (UNSEEN_STEPS, SINKS)}
+    rows.append(loss_row(UNSEEN_STEPS.name, bench.target, losses[UNSEEN_STEPS.name].losses(bench.target, "plain")))
+    rows.append(loss_row(SINKS.name, bench.target, losses[SINKS.name].losses(bench.target, "off"), "off"))
+    rows.append(extraction_row(SINKS.name, losses[SINKS.name].data["extraction"]["off"], "off"))
+    rows.append(bench.relearned(SINKS.name, lab.model(SINKS, plain=True), "off"))
+    return rows
 
 
 def _tables(outcome: Outcome) -> list[Table]:
@@ -211,11 +182,16 @@ def _tables(outcome: Outcome) -> list[Table]:
         "forgetting": "forgetting",
         "gap closure": "gap_closure",
         "validation, over standard": "degradation",
+        "extracted": "extraction",
+        "half of it after relearning the other": "relearned",
     }
-    rows = [(STANDARD.label, STANDARD.name, "plain")] + [(label, name, "plain") for name, label in LABELS.items()]
+    rows = [(arm.label, arm.name, "plain") for arm in (STANDARD, UNSEEN_STEPS)]
+    rows += [(label, name, "plain") for name, label in LABELS.items()]
+    rows.append((f"{SINKS.label}: off", SINKS.name, "off"))
     note = (
         f"At the operating point: the most forgetting at a validation loss of at most {ALLOWED - 1:.0%} more, chosen "
-        f"on one half of the held-out stories and measured on the other; {TRIALS} trials for each method."
+        f"on one half of the held-out stories and measured on the other; {TRIALS} trials for each method. The last "
+        f"column is the loss of every second document after {relearning.STEPS} steps on the others."
     )
     return [arms_table(outcome, "Localisation and unlearning after training", rows, columns, note)]
 
@@ -250,7 +226,7 @@ POSTHOC = Experiment(
     not_shown="Methods with larger budgets, or tuned for longer; large models.",
     settings=STORIES,
     text="stories",
-    arms=2,
+    arms=4,
     run=_run_on("repeated"),
     tables=_tables,
     figures=_figures,
@@ -263,7 +239,7 @@ POSTHOC_CANARY = Experiment(
     not_shown="Canaries of other kinds.",
     settings=CANARIES,
     text="canaries",
-    arms=2,
+    arms=4,
     run=_run_on("canary"),
     tables=_tables,
     figures=_figures,
