@@ -41,14 +41,13 @@ def test_page_needs_no_network(output):
 
 def test_saved_model_is_the_measured_one(output):
     """The loss of a plain loader on the repeated stories is the reported loss with sinks off."""
-    from memsinks.audit import document_losses
+    from memsinks.audit import document_losses, tokenized
     from memsinks.corpus import Corpus
-    from memsinks.experiments.arms import documents
     from memsinks.training.run import bf16_pays
 
-    arm = json.loads((output / "arms" / "sinks.json").read_text())["losses"]["repeated"]
-    corpus = Corpus.open(output / "corpus")
-    repeated = documents(corpus, [corpus.index(name) for name in arm["off"]["names"]])
+    arm = json.loads((output / "arms" / "measured" / "sinks.json").read_text())["losses"]["repeated"]
+    corpus = Corpus.open(output / "arms" / "corpus")
+    repeated = tokenized(corpus, [corpus.index(name) for name in arm["off"]["names"]])
     length = json.loads((output / "results.json").read_text())["config"]["max_length"]
     options = {"max_length": length, "autocast": bf16_pays()}
     # The arms are measured with eager attention, which rounds differently from SDPA in bfloat16.
@@ -71,10 +70,10 @@ def test_exported_model_writes_text(output):
 
 
 def test_finished_arms_are_not_trained_again(output):
-    before = {p.name: p.stat().st_mtime_ns for p in (output / "arms").glob("*.json")}
+    before = {p.name: p.stat().st_mtime_ns for p in (output / "arms" / "measured").glob("*.json")}
     started = time.perf_counter()
     assert main(["quickstart", "--fast", "--output", str(output)]) == 0
-    assert {p.name: p.stat().st_mtime_ns for p in (output / "arms").glob("*.json")} == before
+    assert {p.name: p.stat().st_mtime_ns for p in (output / "arms" / "measured").glob("*.json")} == before
     assert time.perf_counter() - started < 60
 
 

@@ -1,6 +1,6 @@
 """Measurements of what a model remembers, and how sure they are."""
 
-from memsinks.audit.documents import TokenizedDocument
+from memsinks.audit.documents import TokenizedDocument, tokenized
 from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
 from memsinks.audit.losses import DocumentLosses, document_losses
 from memsinks.audit.measures import damage, forgetting, gap_closure, removable_memory
@@ -19,5 +19,6 @@ __all__ = [
     "gap_closure",
     "greedy_extraction",
     "removable_memory",
+    "tokenized",
     "wilson",
 ]

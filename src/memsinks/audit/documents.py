@@ -1,9 +1,11 @@
 """The text that measurements read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from memsinks.corpus import Corpus
 from memsinks.errors import InputError
 from memsinks.ids import check_id
 
@@ -41,3 +43,10 @@ class TokenizedDocument:
             )
         object.__setattr__(self, "tokens", tokens.astype(np.int64))
         object.__setattr__(self, "sequence_id", check_id(self.sequence_id))
+
+
+def tokenized(corpus: Corpus, indices: Iterable[int]) -> list[TokenizedDocument]:
+    """Documents of a corpus by their numbers, to be scored whole."""
+    return [
+        TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i])) for i in map(int, indices)
+    ]

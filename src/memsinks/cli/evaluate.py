@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM
 
-from memsinks.audit import TokenizedDocument, bootstrap, damage, document_losses, greedy_extraction, wilson
+from memsinks.audit import TokenizedDocument, bootstrap, damage, document_losses, greedy_extraction, tokenized, wilson
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import InputError
@@ -106,14 +106,7 @@ class Evaluate:
         chosen = {name: np.flatnonzero(which)[: self.max_documents] for name, which in kinds.items()}
         if not any(map(len, chosen.values())):
             raise InputError(f"{self.corpus} has no document that {self.run_folder} was trained on, and none held out")
-        return {
-            name: [
-                TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i]))
-                for i in map(int, indices)
-            ]
-            for name, indices in chosen.items()
-            if len(indices)
-        }
+        return {name: tokenized(corpus, indices) for name, indices in chosen.items() if len(indices)}
 
     def _show(self, kinds: dict[str, Any], modes: dict[str, Any], figures: dict[str, Any]) -> None:
         console = Console()

@@ -23,20 +23,23 @@ from memsinks.checkpoint.run import load
 from memsinks.config import config_hash, flat_values, parse_config, read_config
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError
-from memsinks.experiments.arms import Measured
+from memsinks.experiments.measured import Measured
 from memsinks.experiments.results import write_json
 from memsinks.runs.build import plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.metrics import METRICS, read_metrics
 from memsinks.runs.run import RECORD, execute, working_directory
+from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.files import METADATA
-from memsinks.sinks.modes import ModeKind
+from memsinks.sinks.modes import Mode, ModeKind, ModeLike
 from memsinks.stream import ExposurePlan, Treatment, chunk
 from memsinks.training import checkpoints
 from memsinks.training.run import bf16_pays
 
 PLAIN = "plain"
 CURVE_POINTS = 12
+FOLLOWED = ("repeated", "validation")
+"""Sets of documents whose losses are followed during training, whatever an arm's plan."""
 _START = "model.pretrained"
 _PATHS = ("output", "corpus.path", "exposures.plan", "logging.live", _START)
 """Settings that do not change what an arm is."""
@@ -107,6 +110,7 @@ class Arm:
         start: the arm whose trained model it goes on from.
         settings: keys of the run file in which the arm departs from a plain model, ``section.key`` to value.
         modes: sink modes in which it is measured; none for a model without sinks.
+        chosen: further modes, by name, from the text: those that name IDs.
     """
 
     name: str
@@ -117,6 +121,7 @@ class Arm:
     start: "Arm | None" = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     modes: tuple[ModeKind, ...] = ()
+    chosen: Callable[[Any], Mapping[str, Mode]] | None = None
 
 
 class Lab(Generic[S, T]):
@@ -193,7 +198,9 @@ class Lab(Generic[S, T]):
             if found["fingerprint"] == fingerprint:
                 return Measured(found)
         self._clear(config)
-        execute(config)
+        most = config.logging.evaluate_documents
+        follow = {name: documents[:most] for name, documents in self.text.sets().items() if name in FOLLOWED}
+        execute(config, compact=True, follow=follow or None)
         data = {"fingerprint": fingerprint, **self._measure(arm, config)}
         write_json(file, data)
         for folder in checkpoints.checkpoints(working_directory(config)):
@@ -205,15 +212,15 @@ class Lab(Generic[S, T]):
         self.measured(arm)
         return self._load(self.directory / arm.name, plain)
 
-    def evaluation(self, model: Any, mode: ModeKind | None = None) -> dict[str, Any]:
+    def evaluation(self, model: Any, mode: ModeLike | None = None) -> dict[str, Any]:
         """Losses of every set of documents: name -> :class:`memsinks.audit.DocumentLosses`."""
         return {
             name: document_losses(model, documents, mode=mode, max_length=self.setting.max_length, autocast=bf16_pays())
             for name, documents in self.text.sets().items()
         }
 
-    def extraction(self, model: Any, mode: ModeKind | None = None) -> dict[str, Any]:
-        """How many repeated stories come out word for word."""
+    def extraction(self, model: Any, mode: ModeLike | None = None) -> dict[str, Any]:
+        """How much of the text comes out word for word: rate, documents exact and tried, and what each gave."""
         found = greedy_extraction(
             model,
             self.text.extraction(self.setting.prefix),
@@ -223,7 +230,13 @@ class Lab(Generic[S, T]):
             autocast=bf16_pays(),
             skip_short=True,
         )
-        return {"rate": found.rate, "exact": found.exact_count, "tried": len(found.documents)}
+        documents = {d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found.documents}
+        return {
+            "rate": found.rate,
+            "exact": found.exact_count,
+            "tried": len(found.documents),
+            "documents": documents,
+        }
 
     def kept(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """A further measurement, as JSON: computed once, then read back as long as ``key`` is the same."""
@@ -238,19 +251,22 @@ class Lab(Generic[S, T]):
     def _measure(self, arm: Arm, config: RunConfig) -> dict[str, Any]:
         model = self._load(config.output)
         record = json.loads((config.output / RECORD).read_text())
-        modes: tuple[ModeKind | None, ...] = arm.modes or (None,)
+        modes: dict[str, ModeLike | None] = {kind: kind for kind in arm.modes} or {PLAIN: None}
+        modes |= {} if arm.chosen is None else arm.chosen(self.text)
         losses: dict[str, dict[str, Any]] = {}
-        for mode in modes:
+        for key, mode in modes.items():
             for name, value in self.evaluation(model, mode).items():
-                losses.setdefault(name, {})[mode or PLAIN] = value.to_json()
+                losses.setdefault(name, {})[key] = value.to_json()
+        sinks = sum(p.numel() for layer in sinks_of(model) for p in layer.parameters())
         return {
             **{key: record[key] for key in ("steps", "tokens", "seconds", "skipped_steps")},
             "config_sha256": record["config_sha256"],
             "settings": {k: v for k, v in flat_values(config) if k not in _PATHS},
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": sum(p.numel() for p in model.parameters()) - sinks,
+            "sink_parameters": sinks,
             "losses": losses,
             "extraction": {
-                mode or PLAIN: self.extraction(model, mode) for mode in modes if mode in (None, "own", "off")
+                key: self.extraction(model, mode) for key, mode in modes.items() if key in (PLAIN, "own", "off")
             },
             "curve": [
                 {"step": entry["step"], **entry["evaluation"]}
@@ -260,7 +276,9 @@ class Lab(Generic[S, T]):
         }
 
     def _load(self, folder: Path, plain: bool = False) -> Any:
-        options = {"attn_implementation": "eager" if self.setting.max_length <= 256 else "sdpa"}
+        # As in training, so that measurements round alike; kernels for packed rows have nothing to do here.
+        trained_with = json.loads((folder / RECORD).read_text())["attention"]["name"]
+        options = {"attn_implementation": "eager" if trained_with == "eager" else "sdpa"}
         with_sinks = not plain and (folder / METADATA).is_file()
         model = load(folder, **options) if with_sinks else AutoModelForCausalLM.from_pretrained(folder, **options)
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -284,6 +302,7 @@ class Lab(Generic[S, T]):
             "settings": {k: v for k, v in flat_values(config) if k not in _PATHS and v != default[k]},
             "text": {key: value for key, value in facts.items() if key not in treatment or value != treatment[key]},
             "modes": arm.modes,
+            **({} if arm.chosen is None else {"chosen": repr(arm.chosen(self.text))}),
             "sets": {name: [(d.name, d.scored_from) for d in docs] for name, docs in self.text.sets().items()},
             "extraction": [self.setting.prefix, self.setting.suffix],
             "bf16": bf16_pays(),

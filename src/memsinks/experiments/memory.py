@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memsinks.audit import DocumentLosses, Interval, bootstrap, forgetting, gap_closure, removable_memory, wilson
-from memsinks.experiments.arms import Measured
+from memsinks.experiments.measured import Measured
 from memsinks.experiments.results import Row
 
 

@@ -16,7 +16,7 @@ from memsinks.audit import (
     wilson,
 )
 from memsinks.corpus import Corpus
-from memsinks.experiments.arms import Measured
+from memsinks.experiments.measured import Measured
 from memsinks.report import target
 
 _PLAIN = ("standard", "deduplicated", "deduplicated_equal_steps")
@@ -136,7 +136,7 @@ def _plain_arm(arm: Measured) -> dict[str, Any]:
         "validation_loss": validation.mean,
         "intervals": {"repeated_loss": _mean_interval(repeated), "validation_loss": _mean_interval(validation)},
         "curve": [
-            {"step": p["step"], "repeated": p["repeated_plain"], "validation": p["validation_plain"]}
+            {"step": p["step"], "repeated": p["repeated"]["plain"], "validation": p["validation"]["plain"]}
             for p in arm.data["curve"]
         ],
     }
@@ -151,7 +151,12 @@ def _sinks_arm(arm: Measured) -> dict[str, Any]:
             name: {m: _mean_interval(value) for m, value in by_mode.items()} for name, by_mode in losses.items()
         },
         "curve": [
-            {key: p[key] for key in ("step", "repeated_own", "repeated_off", "validation_off")}
+            {
+                "step": p["step"],
+                "repeated_own": p["repeated"]["own"],
+                "repeated_off": p["repeated"]["off"],
+                "validation_off": p["validation"]["off"],
+            }
             for p in arm.data["curve"]
         ],
         "sink_parameters": arm.data["sink_parameters"],

@@ -6,10 +6,10 @@ training), and training with sinks.
 """
 
 import json
-import math
 import platform
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,28 +18,24 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 from rich.console import Console
-from transformers import LlamaConfig
 
+from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.checkpoint.export import export
 from memsinks.checkpoint.run import save
 from memsinks.corpus import Columns, Corpus, PrepareConfig, prepare, read_documents
 from memsinks.data import story_file
 from memsinks.errors import ConfigError, InputError
-from memsinks.experiments.arms import Arm, Measured, Sets, documents, run_arm
+from memsinks.experiments.lab import Arm, Lab, LabSetting
 from memsinks.experiments.outcome import outcome
 from memsinks.report import arms_table, write_page
-from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import Mode
-from memsinks.stream import ExposurePlan, GovernedPolicy, governed
-from memsinks.training.config import CheckpointConfig, OptimizerConfig, ScheduleConfig, StreamConfig, TrainConfig
-from memsinks.training.model import small_llama
-from memsinks.training.run import TrainText, training_rows
+from memsinks.stream import ExposurePlan
 
 MARKER = "quickstart.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartConfig:
+class QuickstartConfig(LabSetting):
     """Sizes of the experiment; the defaults were chosen on other stories than those reported (docs/results.md).
 
     Attributes:
@@ -47,12 +43,8 @@ class QuickstartConfig:
         repeated: stories that are repeated.
         exposures: how often each of them is seen.
         shortest, longest: characters of the stories that are used.
-        hidden, layers, heads, width: of the Llama-style model; ``width`` is the MLP's.
-        vocabulary: of the tokenizer, which is trained on the training stories.
         pool, active: sinks in each layer, and those that one story switches on.
         sink_lr_multiplier: sinks learn this many times as fast as shared weights.
-        learning_rate, warmup_steps, batch_size, max_length: of all arms.
-        prefix, suffix: tokens given, and tokens to reproduce, in extraction.
         held_out: which half of the held-out stories to report on. Settings were selected on the other half.
         seed: of the choice of stories, the initial values and the data order.
     """
@@ -63,19 +55,10 @@ class QuickstartConfig:
     shortest: int = 450
     longest: int = 700
     hidden: int = 256
-    layers: int = 4
-    heads: int = 4
     width: int = 688
-    vocabulary: int = 2048
     pool: int = 3000
     active: int = 300
     sink_lr_multiplier: float = 5.0
-    learning_rate: float = 2e-3
-    warmup_steps: int = 60
-    batch_size: int = 16
-    max_length: int = 256
-    prefix: int = 50
-    suffix: int = 50
     held_out: Literal["report", "selection"] = "report"
     seed: int = 0
 
@@ -85,6 +68,26 @@ class QuickstartConfig:
             self, stories=420, repeated=4, exposures=40, hidden=64, layers=2, heads=2, width=128, vocabulary=512,
             pool=256, active=48, max_length=384, prefix=20, suffix=10,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuickstartText:
+    """The stories of one seed; ``roles`` are indices of the repeated, the held-out and some once-seen ones."""
+
+    corpus: Corpus
+    roles: Mapping[str, np.ndarray]
+
+    def plan(self, exposures: int) -> ExposurePlan:
+        """Every other story once, and each repeated one as often as asked."""
+        return ExposurePlan.once(self.corpus).repeat(self.roles["repeated"].tolist(), exposures)
+
+    def sets(self) -> dict[str, list[TokenizedDocument]]:
+        """Stories by role."""
+        return {name: tokenized(self.corpus, indices) for name, indices in self.roles.items()}
+
+    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+        """The repeated stories."""
+        return self.sets()["repeated"]
 
 
 def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True) -> dict[str, Any]:
@@ -108,28 +111,15 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
     started = time.perf_counter()
     console = Console(stderr=True, quiet=not progress)
     claim(output)
-    corpus = stories_corpus(config, output / "corpus", progress)
-    split = stories_split(corpus, config)
-    arms = quickstart_arms(config, corpus, split)
-    sets = measured_sets(config, corpus, split)
-
-    def finish(model: Any) -> None:
-        save(model, output / "sinks", tokenizer=corpus.tokenizer)
-        export(model, output / "sinks-off", tokenizer=corpus.tokenizer)
-
-    measured: dict[str, Measured] = {}
-    for arm in arms:
-        measured[arm.name] = run_arm(
-            arm,
-            corpus,
-            stories_model(config, corpus),
-            sets,
-            output / "arms",
-            seed=config.seed,
-            finish=finish if arm.sinks is not None else None,
-            progress=progress,
-        )
-    results = outcome(measured, corpus, sets.extraction, config.prefix) | {
+    lab = quickstart_lab(config, output, progress=progress)
+    arms = quickstart_arms(config)
+    measured = {arm.name: lab.measured(arm) for arm in arms}
+    model, corpus = lab.model(arms[-1]), lab.text.corpus
+    for folder, write in ((output / "sinks", save), (output / "sinks-off", export)):
+        if folder.exists():
+            shutil.rmtree(folder)
+        write(model, folder, tokenizer=corpus.tokenizer)
+    results = outcome(measured, corpus, lab.text.extraction(config.prefix), config.prefix) | {
         "format_version": 1,
         "seed": config.seed,
         "config": asdict(config),
@@ -142,7 +132,7 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
             "repeated_stories": config.repeated,
             "exposures": config.exposures,
             "other_stories": int((~corpus.is_validation).sum()) - config.repeated,
-            "validation_stories": len(split["validation"]),
+            "validation_stories": len(lab.text.roles["validation"]),
             "description": "Short English stories (TinyStories, CDLA-Sharing-1.0), shipped with the package.",
         },
         "extraction_protocol": {"prefix": config.prefix, "suffix": config.suffix},
@@ -167,7 +157,16 @@ def claim(output: Path) -> None:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
 
 
-def stories_corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus:
+def quickstart_lab(
+    config: QuickstartConfig, output: Path, *, progress: bool = True
+) -> Lab[QuickstartConfig, QuickstartText]:
+    """The stories of a seed, and the arms trained on them, under ``output/arms``."""
+    corpus = _corpus(config, output / "arms" / "corpus", progress)
+    text = QuickstartText(corpus, _roles(corpus, config))
+    return Lab(config, text, config.seed, output / "arms", progress=progress)
+
+
+def _corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus:
     """The stories of this seed as a prepared corpus; kept from an earlier run with the same choice."""
     columns = Columns(source="source", metadata=("set",))
     stories = [d for d in read_documents([story_file()], columns) if config.shortest <= len(d.text) <= config.longest]
@@ -188,7 +187,7 @@ def stories_corpus(config: QuickstartConfig, directory: Path, progress: bool) ->
     return prepare(dataset, directory, settings, progress=progress)
 
 
-def stories_split(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndarray]:
+def _roles(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndarray]:
     """Indices of the repeated, the once-seen and the held-out stories; all but the once-seen are of the clean set."""
     clean = np.array([value == "clean" for value in corpus.metadata("set")])
     long_enough = corpus.lengths >= config.prefix + config.suffix
@@ -206,69 +205,26 @@ def stories_split(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndar
     }
 
 
-def stories_model(config: QuickstartConfig, corpus: Corpus) -> LlamaConfig:
-    """The plain model of every arm."""
-    return small_llama(
-        corpus.tokenizer,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        width=config.width,
-        max_length=config.max_length,
-    )
-
-
-def measured_sets(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]) -> Sets:
-    """What is measured of every arm."""
-    losses = {name: documents(corpus, indices) for name, indices in split.items()}
-    return Sets(
-        losses=losses,
-        extraction=losses["repeated"],
-        curves={"repeated": losses["repeated"], "validation": losses["validation"][:32]},
-        prefix=config.prefix,
-        suffix=config.suffix,
-        curve_points=8,
-    )
-
-
-def quickstart_arms(config: QuickstartConfig, corpus: Corpus, split: dict[str, np.ndarray]) -> list[Arm]:
+def quickstart_arms(config: QuickstartConfig) -> list[Arm]:
     """The arms, in the order in which they are trained."""
-    once = ExposurePlan.once(corpus)
-    repeated = once.repeat(split["repeated"].tolist(), config.exposures)
-    policy = governed(corpus, repeated, GovernedPolicy("repeated"))
-    ids = tuple(int(i) for i in corpus.sequence_ids[split["repeated"]])
-    base = TrainConfig(
-        seed=config.seed,
-        stream=StreamConfig(max_length=config.max_length),
-        optimizer=OptimizerConfig(learning_rate=config.learning_rate, sink_lr_multiplier=config.sink_lr_multiplier),
-        checkpoints=CheckpointConfig(every_steps=0),
-    )
-
-    def once_through(plan: ExposurePlan) -> TrainConfig:
-        rows = training_rows(TrainText(corpus=corpus, plan=plan, governed=policy), base)
-        steps = math.ceil(len(rows) / config.batch_size)
-        schedule = ScheduleConfig(batch_size=config.batch_size, warmup_steps=config.warmup_steps, steps=steps)
-        return replace(base, schedule=schedule)
-
-    full = once_through(repeated)
-    plain: dict[str, Any] = {"sinks": None, "governed": policy, "modes": {"plain": None}, "followed": ("plain",)}
+    # All of it, also where a run is so short that a lab would shorten it.
+    plain: dict[str, Any] = {"schedule.warmup_steps": config.warmup_steps}
+    sinks = plain | {
+        "sinks.attach": True,
+        "sinks.pool": config.pool,
+        "sinks.active": config.active,
+        "optimizer.sink_lr_multiplier": config.sink_lr_multiplier,
+        "exposures.govern": "repeated",
+    }
     return [
-        Arm(name="standard", plan=repeated, train=full, **plain),
-        Arm(name="deduplicated", plan=once, train=once_through(once), **plain),
-        Arm(name="deduplicated_equal_steps", plan=once, train=full, **plain),
-        Arm(
-            name="sinks",
-            plan=repeated,
-            train=full,
-            sinks=SinkConfig(pool=config.pool, active=config.active, seed=config.seed),
-            governed=policy,
-            modes={
-                "own": Mode("own"),
-                "off": Mode("off"),
-                "placebo": Mode("placebo"),
-                "chosen_one": Mode("chosen", ids[:1]),
-                "chosen_all": Mode("chosen", ids),
-            },
-            followed=("own", "off"),
-        ),
+        Arm(name="standard", label="Standard training", settings=plain),
+        Arm(name="deduplicated", label="Deduplicated, once through", exposures=1, equal_steps=False, settings=plain),
+        Arm(name="deduplicated_equal_steps", label="Deduplicated, equal steps", exposures=1, settings=plain),
+        Arm(name="sinks", label="Sinks", settings=sinks, modes=("own", "off", "placebo"), chosen=_chosen),
     ]
+
+
+def _chosen(text: QuickstartText) -> dict[str, Mode]:
+    """The sinks of one repeated story, and of all."""
+    ids = tuple(int(i) for i in text.corpus.sequence_ids[text.roles["repeated"]])
+    return {"chosen_one": Mode("chosen", ids[:1]), "chosen_all": Mode("chosen", ids)}

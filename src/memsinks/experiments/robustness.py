@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from memsinks.audit import bootstrap, damage
-from memsinks.experiments.arms import Measured, run_arm
-from memsinks.experiments.quickstart import (
-    QuickstartConfig,
-    claim,
-    measured_sets,
-    quickstart_arms,
-    stories_corpus,
-    stories_model,
-    stories_split,
-)
+from memsinks.experiments.measured import Measured
+from memsinks.experiments.quickstart import QuickstartConfig, claim, quickstart_arms, quickstart_lab
 
 MODES = ("placebo", "chosen_one", "chosen_all")
 
@@ -44,21 +36,12 @@ def robustness(
         InputError: ``output`` holds something else, or cannot be written.
     """
     claim(output)
-    corpus = stories_corpus(config, output / "corpus", progress)
-    split = stories_split(corpus, config)
-    sets = measured_sets(config, corpus, split)
-    arm = next(arm for arm in quickstart_arms(config, corpus, split) if arm.sinks is not None)
+    lab = quickstart_lab(config, output, progress=progress)
+    arm = next(arm for arm in quickstart_arms(config) if arm.modes)
     rows = []
     for share in shares:
-        measured = run_arm(
-            replace(arm, name=f"sinks_{share:g}", placebo_share=share),
-            corpus,
-            stories_model(config, corpus),
-            sets,
-            output / "arms",
-            seed=config.seed,
-            progress=progress,
-        )
+        settings = {**arm.settings, "exposures.placebo_share": share}
+        measured = lab.measured(replace(arm, name=f"sinks_{share:g}", settings=settings))
         rows.append({"placebo_share": share, **_figures(measured)})
     results = {"seed": config.seed, "config": asdict(config), "shares": rows}
     (output / "robustness.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from memsinks.audit import TokenizedDocument
+from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.corpus import Columns, Corpus, Document, PrepareConfig, prepare, read_documents
 from memsinks.data import story_file
 from memsinks.errors import ConfigError, InputError
@@ -64,11 +64,7 @@ class StoryText:
 
     def documents(self, indices: np.ndarray) -> list[TokenizedDocument]:
         """Stories, for measuring."""
-        corpus = self.corpus
-        return [
-            TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i]))
-            for i in indices.tolist()
-        ]
+        return tokenized(self.corpus, indices)
 
     def plan(self, exposures: int) -> ExposurePlan:
         """Every other story once, and each repeated one as often as asked."""

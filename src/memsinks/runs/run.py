@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
-from memsinks.audit import TokenizedDocument
+from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.checkpoint.run import staged
 from memsinks.config import config_hash, config_toml, flat_values
 from memsinks.errors import InputError
@@ -60,7 +60,13 @@ def working_directory(config: RunConfig) -> Path:
     return config.output.with_name(f"{config.output.name}-run")
 
 
-def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
+def execute(
+    config: RunConfig,
+    *,
+    fresh: bool = False,
+    compact: bool = False,
+    follow: Mapping[str, Sequence[TokenizedDocument]] | None = None,
+) -> Finished:
     """Train, or go on from the newest checkpoint of the same run; all ranks call it.
 
     A run that is done is left as it is, so that a scheduler may start its command again.
@@ -68,6 +74,9 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
     Args:
         config: of the run.
         fresh: forget an earlier start instead of going on from it.
+        compact: show a bar and the loss only, as one of many runs does; the log has everything all the same.
+        follow: sets of documents whose losses are followed; by default what is planned at least twice, ``repeated``,
+            and what is held out, ``validation``.
 
     Raises:
         InputError: the output exists, a file cannot be used, or another command is training this run.
@@ -96,7 +105,10 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
         if first:
             check_space(config, model)
         notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
-        view = stack.enter_context(LiveView(config.output.name, notes=notes)) if config.logging.live else None
+        view = None
+        if config.logging.live:
+            shown = [] if compact else notes
+            view = stack.enter_context(LiveView(config.output.name, notes=shown, compact=compact))
         log = RunLog(directory / "run.log", config.output.name, notes=notes)
 
         def say(message: str) -> None:
@@ -111,7 +123,7 @@ def execute(config: RunConfig, *, fresh: bool = False) -> Finished:
             config,
             directory,
             resume=resume,
-            callbacks=lambda trainer: _callbacks(blueprint, model, trainer, directory, log, view),
+            callbacks=lambda trainer: _callbacks(blueprint, model, trainer, directory, log, view, follow),
             say=say,
             facts=facts,
             companions={CONFIG: config_toml(config)},
@@ -199,7 +211,13 @@ def check_space(config: RunConfig, model: Any) -> None:
 
 
 def _callbacks(
-    blueprint: Blueprint, model: Any, trainer: SinkTrainer, directory: Path, log: RunLog, view: LiveView | None
+    blueprint: Blueprint,
+    model: Any,
+    trainer: SinkTrainer,
+    directory: Path,
+    log: RunLog,
+    view: LiveView | None,
+    follow: Mapping[str, Sequence[TokenizedDocument]] | None,
 ) -> list[TrainerCallback]:
     config, text = blueprint.config, blueprint.text
     if trainer.args.should_save:
@@ -226,7 +244,7 @@ def _callbacks(
         callbacks.append(
             Evaluation(
                 model,
-                _documents(text, config.logging.evaluate_documents),
+                _documents(text, config.logging.evaluate_documents) if follow is None else follow,
                 ("own", "off") if uses_sinks(model) else (None,),
                 every=every,
                 max_length=config.stream.max_length,
@@ -245,15 +263,8 @@ class _Isolation(TrainerCallback):
 
 
 def _documents(text: TrainText, most: int) -> dict[str, list[TokenizedDocument]]:
-    corpus = text.corpus
-    kinds = {"repeated": text.plan.counts >= 2, "validation": corpus.is_validation}
-    return {
-        name: [
-            TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i]))
-            for i in np.flatnonzero(chosen)[:most].tolist()
-        ]
-        for name, chosen in kinds.items()
-    }
+    kinds = {"repeated": text.plan.counts >= 2, "validation": text.corpus.is_validation}
+    return {name: tokenized(text.corpus, np.flatnonzero(chosen)[:most]) for name, chosen in kinds.items()}
 
 
 def _governed_note(text: TrainText) -> str:
