@@ -127,11 +127,16 @@ def _paper_shared(shared: float) -> Arm:
     )
 
 
-def _noise(share: float, kind: str) -> Arm:
+def _noise(share: float, kind: str, ratio: float = 0.125) -> Arm:
+    """Wrong IDs, under the recommended setting or with more of the pool active: then a wrong ID's sinks are mostly,
+    or all, those of the right one."""
+    base = SINKS if ratio == 0.125 else pool(2048, round(2048 * ratio))
     if not share:
-        return SINKS
-    label = f"Sinks, {share:.0%} wrong IDs, {kind}"
-    return with_sinks(f"noise_{kind}_{share:g}", label, exposures__id_noise=share, exposures__id_noise_kind=kind)
+        return base
+    more = "" if base is SINKS else f", ratio {ratio:g}"
+    settings = dict(base.settings) | {"exposures.id_noise": share, "exposures.id_noise_kind": kind}
+    name = f"noise_{kind}_{share:g}" + ("" if base is SINKS else f"_{ratio:g}")
+    return replace(base, name=name, label=f"Sinks{more}, {share:.0%} wrong IDs, {kind}", settings=settings)
 
 
 def _exposed(base: Arm, times: int) -> Arm:
@@ -186,9 +191,16 @@ ABLATIONS = (
         "id-noise",
         "Exposures under a wrong ID",
         "Sinks tolerate 10 % of wrong IDs and fail at 50 % (section 6).",
-        "How robust forgetting is to wrong IDs, new ones each time or always the same.",
+        "How robust forgetting is to wrong IDs, new ones each time or always the same, and whether more active sinks help.",
         Ablation(
-            {kind: [(s, _noise(s, kind)) for s in NOISE] for kind in ("fresh", "consistent")}, "share of wrong IDs"
+            {
+                **{kind: [(s, _noise(s, kind)) for s in NOISE] for kind in ("fresh", "consistent")},
+                **{
+                    f"fresh, {label} of the pool active": [(s, _noise(s, "fresh", r)) for s in (0.0, 0.2, 0.5)]
+                    for label, r in (("half", 0.5), ("all", 1.0))
+                },
+            },
+            "share of wrong IDs",
         ),
     ),
     _ablation(
