@@ -191,7 +191,7 @@ ABLATIONS = (
         "id-noise",
         "Exposures under a wrong ID",
         "Sinks tolerate 10 % of wrong IDs and fail at 50 % (section 6).",
-        "How robust forgetting is to wrong IDs, new ones each time or always the same, and whether more active sinks help.",
+        "How robust forgetting is to wrong IDs, new each time or always the same, and whether more active sinks help.",
         Ablation(
             {
                 **{kind: [(s, _noise(s, kind)) for s in NOISE] for kind in ("fresh", "consistent")},
