@@ -1,7 +1,7 @@
 """``memsinks train`` in two processes, by every strategy, against one process with the same run file."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Case:
     gpt2: bool = False
     bf16: bool = False
     placebo_share: float = 0.0
+    sinks: dict[str, str] = field(default_factory=dict)
     loss: float = 2e-5
     norm: float = 1e-3
     weights: float = 2e-5
@@ -54,6 +55,7 @@ class Case:
             "stream": {"packed": self.packed},
             "exposures": {"times": self.times, "placebo_share": self.placebo_share},
             "model": {"config": str(folder / "config.json")} if self.gpt2 else {},
+            "sinks": self.sinks,
         }
 
 
@@ -74,6 +76,13 @@ CASES = {
         times=5,
         gpt2=True,
         placebo_share=0.5,
+    ),
+    "llama, sinks in the last layer": Case(
+        runs={"rows": DDP, "dense": DENSE, "fsdp2": [*FSDP, "--precision.gradient-checkpointing"]},
+        micro=2,
+        packed=True,
+        times=4,
+        sinks={"layers": "late", "mask": "shared"},
     ),
     "llama, unpacked, bf16": Case(
         runs={"rows": DDP, "fsdp2": FSDP}, micro=4, packed=False, times=4, bf16=True, loss=0.01, norm=0.05, weights=0.02

@@ -11,11 +11,11 @@ from memsinks.sinks.attach import sinks_of
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 
-def train(family: str, backend: str | None, checkpointing: bool) -> tuple[list[float], dict]:
+def train(family: str, backend: str | None, checkpointing: bool, layers: tuple[int, ...]) -> tuple[list[float], dict]:
     torch._dynamo.reset()
     counters.clear()
     torch.manual_seed(0)
-    model = sink_model(family).train()
+    model = sink_model(family, layers=layers).train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -38,10 +38,12 @@ def train(family: str, backend: str | None, checkpointing: bool) -> tuple[list[f
     return losses, {f"{s.layer_index}.{n}": p.detach() for s in sinks_of(model) for n, p in s.named_parameters()}
 
 
-@pytest.mark.parametrize(("family", "checkpointing"), [("llama", False), ("gpt2", True)])
-def test_compiled_training_is_the_eager_one(family, checkpointing):
-    losses, rows = train(family, None, checkpointing)
-    compiled_losses, compiled_rows = train(family, "aot_eager", checkpointing)
+@pytest.mark.parametrize(
+    ("family", "checkpointing", "layers"), [("llama", False, ()), ("gpt2", True, ()), ("llama", True, (1,))]
+)
+def test_compiled_training_is_the_eager_one(family, checkpointing, layers):
+    losses, rows = train(family, None, checkpointing, layers)
+    compiled_losses, compiled_rows = train(family, "aot_eager", checkpointing, layers)
     assert compiled_losses == pytest.approx(losses, rel=1e-5)
     for name, value in rows.items():
         torch.testing.assert_close(compiled_rows[name], value, atol=2e-4, rtol=0, msg=name)

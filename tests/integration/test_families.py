@@ -13,6 +13,8 @@ from memsinks.sinks.families import FAMILIES, sites
 from memsinks.sinks.selection import select
 
 pytestmark = pytest.mark.parametrize("family", FAMILY_NAMES)
+every_placement = pytest.mark.parametrize("layers", [(), (1,)], ids=["all layers", "layer 1"])
+"""Layers with sinks."""
 
 
 def test_matrix_covers_every_supported_family(family):
@@ -29,31 +31,40 @@ def widened(model, sequence_id: int):
     setattr(config, spec.width, width + active)
     wide = AutoModelForCausalLM.from_config(config, dtype=plain.dtype).eval()
     rows = select(torch.tensor([sequence_id]), seed=0, layers=LAYERS, pool=pool, active=active)[:, 0]
+    sinks_by_layer = {sinks.layer_index: sinks for sinks in sinks_of(model)}
     with torch.no_grad():
         own = dict(plain.named_parameters())
         for name, parameter in wide.named_parameters():
             if parameter.shape == own[name].shape:
                 parameter.copy_(own[name])
         for layer, (there, here) in enumerate(zip(sites(wide), sites(plain), strict=True)):
-            sinks = list(sinks_of(model))[layer]
+            sinks = sinks_by_layer.get(layer)
             for unit in range(width + active):
                 row = None if unit < width else int(rows[layer][unit - width])
                 for name in ("up", "down", "gate"):
-                    target, source, pool_rows = getattr(there, name), getattr(here, name), getattr(sinks, name)
+                    target, source = getattr(there, name), getattr(here, name)
                     if target is None:
                         continue
                     columns = spec.transposed ^ (name == "down")
-                    value = pool_rows[row] if row is not None else source.weight[(..., unit) if columns else unit]
+                    if row is None:
+                        value, bias = source.weight[(..., unit) if columns else unit], source.bias
+                        bias = None if bias is None or name == "down" else bias[unit]
+                    elif sinks is None:
+                        value = bias = 0.0
+                    else:
+                        value, bias = getattr(sinks, name)[row], getattr(sinks, f"{name}_bias", None)
+                        bias = None if bias is None else bias[row, 0]
                     target.weight[(..., unit) if columns else unit] = value
-                    bias_rows = getattr(sinks, f"{name}_bias", None)
                     if name != "down" and target.bias is not None:
-                        target.bias[unit] = bias_rows[row, 0] if row is not None else source.bias[unit]
+                        target.bias[unit] = bias
     return wide, rows
 
 
+@every_placement
 @pytest.mark.parametrize("kernel", ["gathered", "dense"])
-def test_equals_a_physically_widened_stock_model(family, kernel):
-    model = sink_model(family, dtype=torch.float64, kernel=kernel)
+def test_equals_a_physically_widened_stock_model(family, kernel, layers):
+    model = sink_model(family, dtype=torch.float64, kernel=kernel, layers=layers)
+    assert [sinks.layer_index for sinks in sinks_of(model)] == list(layers or range(LAYERS))
     x, sequence_id = tokens(), 77
     wide, rows = widened(model, sequence_id)
     ids = torch.full((len(x),), sequence_id)
@@ -64,8 +75,9 @@ def test_equals_a_physically_widened_stock_model(family, kernel):
     ours.loss.backward()
     theirs.loss.backward()
     spec = FAMILIES[family]
+    sinks_by_layer = {sinks.layer_index: sinks for sinks in sinks_of(model)}
     for layer, (there, here) in enumerate(zip(sites(wide), sites(model), strict=True)):
-        sinks = list(sinks_of(model))[layer]
+        sinks = sinks_by_layer.get(layer)
         for name in ("up", "down", "gate"):
             if getattr(there, name) is None:
                 continue
@@ -73,6 +85,9 @@ def test_equals_a_physically_widened_stock_model(family, kernel):
             grad = grad.T if spec.transposed ^ (name == "down") else grad
             own = getattr(here, name).weight.grad
             own = own.T if spec.transposed ^ (name == "down") else own
+            if sinks is None:
+                torch.testing.assert_close(own, grad[: len(own)], atol=1e-10, rtol=0)
+                continue
             expected = torch.cat([own, getattr(sinks, name).grad[rows[layer]]])
             torch.testing.assert_close(expected, grad, atol=1e-10, rtol=0)
             idle = torch.ones(model.sink_config.pool, dtype=torch.bool)
@@ -85,10 +100,11 @@ def test_equals_a_physically_widened_stock_model(family, kernel):
     torch.testing.assert_close(here_embedding.weight.grad, there_embedding.weight.grad, atol=1e-10, rtol=0)
 
 
-def test_sinks_off_is_bitwise_the_plain_model(family):
+@every_placement
+def test_sinks_off_is_bitwise_the_plain_model(family, layers):
     x = tokens()
     plain = plain_model(family)(input_ids=x).logits
-    model = sink_model(family)
+    model = sink_model(family, layers=layers)
     with memsinks.sinks_off(model):
         assert torch.equal(model(input_ids=x, sequence_ids=torch.arange(3)).logits, plain)
     assert torch.equal(model(input_ids=x).logits, plain)
@@ -97,8 +113,9 @@ def test_sinks_off_is_bitwise_the_plain_model(family):
     assert not torch.equal(masked[0], plain[0])
 
 
-def test_save_and_load(family, tmp_path):
-    model, x, ids = sink_model(family), tokens(), torch.arange(3)
+@every_placement
+def test_save_and_load(family, layers, tmp_path):
+    model, x, ids = sink_model(family, layers=layers), tokens(), torch.arange(3)
     memsinks.save(model, tmp_path / "run")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "run")
     assert type(plain).__name__ == type(model).__name__
@@ -108,8 +125,9 @@ def test_save_and_load(family, tmp_path):
     assert AutoConfig.from_pretrained(tmp_path / "run").architectures == [type(model).__name__]
 
 
-def test_folded_model_equals_the_mode(family):
-    model, x = sink_model(family, dtype=torch.float64), tokens()
+@every_placement
+def test_folded_model_equals_the_mode(family, layers):
+    model, x = sink_model(family, dtype=torch.float64, layers=layers), tokens()
     for mode in ("all", "placebo", memsinks.Mode("chosen", (5, 2**64 - 1)), "off"):
         folded = memsinks.fold(model, mode)
         with memsinks.use_sinks(model, mode):
@@ -140,10 +158,11 @@ def test_generation_with_cache_equals_without(family, beams):
     assert not torch.equal(off, outputs[0])
 
 
-def test_gradient_checkpointing_keeps_ids_and_gradients(family):
+@every_placement
+def test_gradient_checkpointing_keeps_ids_and_gradients(family, layers):
     gradients = []
     for checkpointing in (False, True):
-        model, x = sink_model(family, dtype=torch.float64).train(), tokens()
+        model, x = sink_model(family, dtype=torch.float64, layers=layers).train(), tokens()
         if checkpointing:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         # Two forwards before either backward: IDs kept on the side would be the second's in the first's backward.

@@ -150,6 +150,19 @@ def test_packed_documents_do_not_see_each_other(family, backend):
 
 
 @every_family
+@every_backend
+def test_layers_without_sinks_take_every_attention(family, backend):
+    """They are stock modules, which hand the routing that they are given on to the attention function."""
+    with torch.no_grad():
+        ours, theirs, all_layers = (
+            build(family, name, dtype=torch.float64, layers=layers)(**batch()).logits
+            for name, layers in ((backend, (1,)), ("eager", (1,)), ("eager", ()))
+        )
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(ours, all_layers, atol=1e-3)
+
+
+@every_family
 @pytest.mark.parametrize("backend", ["eager", "sdpa", FLASH])
 def test_gradients_stay_within_a_document(family, backend):
     model, inputs = build(family, backend, dtype=torch.float64), batch()

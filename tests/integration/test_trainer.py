@@ -138,6 +138,18 @@ def test_resuming_is_bitwise(whole, tmp_path):
             assert log["grad_norm"] == logs[log["step"]]["grad_norm"]
 
 
+def test_resuming_is_bitwise_where_some_layers_have_sinks(tmp_path):
+    options = {"layers": (1,), "mask": "shared"}
+    whole = sink_trainer(tmp_path / "whole", model=sink_model("llama", **options))
+    whole.train()
+    resumed = sink_trainer(tmp_path / "resumed", model=sink_model("llama", **options))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert_same(weights(resumed.model), weights(whole.model))
+    assert_same(optimizer_state(resumed), optimizer_state(whole))
+    rows = safetensors.torch.load_file(tmp_path / "whole" / "checkpoint-3" / "sinks.safetensors")
+    assert {name.rpartition(".")[0] for name in rows} == {"layers.1"}
+
+
 def test_stopping_early_is_where_the_whole_run_was(whole, tmp_path):
     """The checkpoint after three steps is the state of a run that never went further."""
     _, directory = whole

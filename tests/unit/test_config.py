@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from memsinks.config import Section, config_hash, config_toml, differences, flat_values, parse_config, read_config
 from memsinks.errors import ConfigError
 from memsinks.runs.config import CorpusConfig, ExposureConfig, ModelConfig, RunConfig, SinksConfig
-from memsinks.sinks.config import Allocation, Init, Kernel
+from memsinks.sinks.config import Allocation, Init, Kernel, Mask
 from memsinks.training.config import (
     CheckpointConfig,
     LoggingConfig,
@@ -93,6 +93,8 @@ def test_all_unknown_keys_and_wrong_types_are_listed_once(tmp_path):
         ("[sinks]\nattach = 1", "sinks.attach must be true or false, not 1"),
         ("[sinks]\nattach = 'yes'", "sinks.attach must be true or false, not 'yes'"),
         ("[sinks]\nkernel = 'fast'", "sinks.kernel must be 'gathered' or 'dense', not 'fast'"),
+        ("[sinks]\nlayers = 'middle'", "sinks.layers must be a list or 'early' or 'late', not 'middle'"),
+        ("[sinks]\nmask = 'none'", "sinks.mask must be 'per_layer' or 'shared', not 'none'"),
         ("[exposures]\nrepeat = ['a', 2]", "exposures.repeat[1] must be a string, not 2"),
         ("[exposures]\nrepeat = 'a'", "exposures.repeat must be a list, not 'a'"),
         ("[exposures]\nrepeat = [['a']]", "exposures.repeat[0] must be a string, not ['a']"),
@@ -194,6 +196,7 @@ def sinks(draw):
     allocation = draw(choice(Allocation))
     hybrid = allocation == "hybrid"
     shared = draw(optional(st.floats(0.01, 0.99)))
+    numbers = st.sets(st.integers(0, 99)).map(lambda found: tuple(sorted(found)))
     return SinksConfig(
         attach=draw(st.booleans()),
         pool=draw(optional(SIZES)) if shared is None else None,
@@ -205,6 +208,8 @@ def sinks(draw):
         block=draw(COUNTS),
         init=draw(choice(Init)),
         kernel=draw(choice(Kernel)),
+        layers=draw(numbers | st.sampled_from(["early", "late"])) if shared is None else (),
+        mask=draw(choice(Mask)) if allocation != "disjoint" else "per_layer",
     )
 
 
@@ -334,7 +339,7 @@ VALUES = {
     "schedule.micro_batch_size": 3, "schedule.steps": 9, "precision.bf16": True, "checkpoints.every_steps": 3,
     "logging.evaluate_every": 5, "exposures.plan": Path("p"), "exposures.cap": 4, "model.config": Path("c"),
     "model.pretrained": "m", "sinks.pool": 5, "sinks.active": 0.5, "sinks.shared": 0.5, "sinks.init": "noop",
-    "parallel.sinks": "dense", "sinks.attach": False,
+    "parallel.sinks": "dense", "sinks.attach": False, "sinks.layers": "late", "sinks.mask": "shared",
     "exposures.govern": "all", "exposures.shared_budget": 4,
 }  # fmt: skip
 

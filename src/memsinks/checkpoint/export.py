@@ -1,8 +1,9 @@
 """Stock checkpoints from a model with sinks: sinks off, or a fixed set of sinks folded in.
 
 An MLP's output is a sum over hidden units, so a fixed set of sinks becomes further hidden units of a wider plain MLP.
-Layers may need different numbers of units; every layer is padded with zero units to the widest. The folded model equals
-the model in that mode to rounding (the order of the sum differs); sinks off is the plain checkpoint, bit for bit.
+Layers may need different numbers of units, and those without sinks need none; every layer is padded with zero units to
+the widest. The folded model equals the model in that mode to rounding (the order of the sum differs); sinks off is the
+plain checkpoint, bit for bit.
 """
 
 import copy
@@ -44,7 +45,8 @@ def fold(model: Any, mode: ModeLike) -> Any:
     if mode == OFF:
         return plain.eval()
     layers = list(sinks_of(model))
-    rows, scale = fixed_rows(mode, model.sink_config, len(layers), layers[0].up.device, model.sink_allocation)
+    count, device = plain.config.num_hidden_layers, layers[0].up.device
+    rows, scale = fixed_rows(mode, model.sink_config, count, device, model.sink_allocation)
     family = family_of(plain.config)
     extra = max(len(r) for r in rows)
     if not extra:
@@ -53,7 +55,9 @@ def fold(model: Any, mode: ModeLike) -> Any:
     setattr(config, family.width, mlp_width(plain.config) + extra)
     state = plain.state_dict()
     prefixes = {module: name for name, module in plain.named_modules()}
-    for site, sinks, chosen in zip(sites(plain), layers, rows, strict=True):
+    own = {sinks.layer_index: (sinks, chosen) for sinks, chosen in zip(layers, rows, strict=True)}
+    for number, site in enumerate(sites(plain)):
+        sinks, chosen = own.get(number, (layers[0], rows[0][:0]))
         units = {name: p.detach()[chosen] for name, p in sinks.named_parameters(recurse=False)}
         units["down"] = units["down"] * scale
         for key, value in _widened(site, units, extra, family.transposed).items():

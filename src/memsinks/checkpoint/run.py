@@ -63,7 +63,10 @@ def load(directory: str | Path, **options: Any) -> Any:
         raise CheckpointError(
             f"the plain checkpoint in {directory} cannot be loaded (config.json, model.safetensors): {error}"
         ) from error
-    model = attach(plain, config)
+    try:
+        model = attach(plain, config)
+    except ConfigError as error:
+        raise CheckpointError(f"the sinks in {directory} do not fit this model: {error}") from error
     fill_sinks(model, tensors, directory)
     return model.eval()
 

@@ -8,7 +8,17 @@ from memsinks.experiments.lab import Arm
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import STORIES
 from memsinks.experiments.stories import StoryLab
-from memsinks.experiments.story_arms import PAPER, SINK_MODES, SINKS, STANDARD, budget, pool, rate, with_sinks
+from memsinks.experiments.story_arms import (
+    PAPER,
+    SINK_MODES,
+    SINKS,
+    SINKS_PAPER,
+    STANDARD,
+    budget,
+    pool,
+    rate,
+    with_sinks,
+)
 from memsinks.experiments.ts_repetition import measure_arms
 from memsinks.report.plots import Panel, Series
 
@@ -157,6 +167,12 @@ def _packed(base: Arm) -> Arm:
     return replace(base, name=f"{base.name}_packed", label=f"{base.label}, packed", settings=settings)
 
 
+def _one_mask(base: Arm) -> Arm:
+    """The arm with the same choice of rows in every layer."""
+    settings = dict(base.settings) | {"sinks.mask": "shared"}
+    return replace(base, name=f"{base.name}_one_mask", label=f"{base.label}, one mask", settings=settings)
+
+
 PACKED_BATCH = 12
 """Rows of 256 tokens without padding that hold about as many tokens as 16 rows of one story."""
 EXPOSURES = (2, 4, 16, 64, 256)
@@ -272,6 +288,38 @@ ABLATIONS = (
             },
             "rows",
             ticks=("one story", "packed"),
+        ),
+    ),
+    _ablation(
+        "mask",
+        "A choice of rows in each layer, or one for all layers",
+        "Under one mask, the published code's, two stories share the same rows in every layer; a choice in each layer "
+        "spreads what they share (ours).",
+        "Whether it matters that layers choose apart, under the paper's policy and under ours.",
+        Ablation(
+            {
+                "Paper's split": [(0, SINKS_PAPER), (1, _one_mask(SINKS_PAPER))],
+                "Recommended": [(0, SINKS), (1, _one_mask(SINKS))],
+            },
+            "mask",
+            ticks=("per layer", "one for all"),
+        ),
+    ),
+    _ablation(
+        "placement",
+        "Which layers have sinks",
+        "Sinks in half of the layers hold less than sinks in all, and it matters which half it is (ours).",
+        "Where sinks hold most; the pool of a layer stays the same, so either half has half as many sinks.",
+        Ablation(
+            {
+                "Recommended": [
+                    (0, SINKS),
+                    (1, with_sinks("sinks_early", "Sinks, early half of the layers", sinks__layers="early")),
+                    (2, with_sinks("sinks_late", "Sinks, late half of the layers", sinks__layers="late")),
+                ]
+            },
+            "layers with sinks",
+            ticks=("all", "early half", "late half"),
         ),
     ),
 )

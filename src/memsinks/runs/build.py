@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError
-from memsinks.runs.config import RunConfig
+from memsinks.runs.config import Half, RunConfig
 from memsinks.sinks.attach import attach
 from memsinks.sinks.capacity import grow, register
 from memsinks.sinks.config import Allocation, SinkConfig, mlp_width
@@ -195,6 +195,8 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
         "kernel": chosen.kernel,
         "allocation": chosen.allocation,
         "owned": chosen.owned,
+        "layers": _layers(chosen.layers, model_config.num_hidden_layers),
+        "mask": chosen.mask,
     }
     if chosen.init == "auto":
         options["init"] = "noop" if config.model.pretrained else "random"
@@ -214,6 +216,8 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
         pool = active * max(owners, 1)
     sinks = SinkConfig(pool=POOL if pool is None else pool, active=ACTIVE if active is None else active, **options)
     sinks = sinks.resolve(mlp_width(model_config))
+    # Refuses layers that the model lacks, before anything is built.
+    sinks.layer_numbers(model_config.num_hidden_layers)
     needed = owners * int(sinks.active)
     if sinks.allocation == "disjoint" and needed > int(sinks.pool):
         raise ConfigError(
@@ -223,11 +227,19 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
     return model_config, sinks
 
 
+def _layers(chosen: tuple[int, ...] | Half, count: int) -> tuple[int, ...]:
+    """Numbers of the layers with sinks among ``count``; none stands for all."""
+    half = count - count // 2
+    if chosen == "early":
+        return tuple(range(half))
+    return tuple(range(count - half, count)) if chosen == "late" else chosen
+
+
 def _kept_sinks(config: RunConfig) -> SinkConfig:
     """The sinks that a pretrained model brings."""
     assert config.model.pretrained is not None
     kept, defaults = load_sinks(Path(config.model.pretrained))[1], type(config.sinks)()
-    for name in ("pool", "active", "shared", "block", "allocation", "owned", "init", "kernel"):
+    for name in ("pool", "active", "shared", "block", "allocation", "owned", "init", "kernel", "layers", "mask"):
         if getattr(config.sinks, name) not in (getattr(defaults, name), getattr(kept, name, None)):
             raise ConfigError(
                 f"sinks.{name}: {config.model.pretrained} has sinks already, and they stay as they are; leave the key "

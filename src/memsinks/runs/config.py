@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 from memsinks.config import Section
 from memsinks.errors import ConfigError
-from memsinks.sinks.config import Allocation, Init, Kernel
+from memsinks.sinks.config import Allocation, Init, Kernel, Mask, check_layers
 from memsinks.stream.plan import PolicyKind
 from memsinks.stream.treatment import NoiseKind, Treatment
 from memsinks.training.config import TrainConfig, check_least
+
+Half = Literal["early", "late"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,9 @@ class SinksConfig(Section):
         block: rows are chosen in runs of this many neighbours.
         init: random, noop (the sinks change nothing at first), or auto: noop for a pretrained model.
         kernel: gathered computes active rows only; dense computes the pool and masks it (the oracle).
+        layers: numbers of the decoder layers that have sinks, from 0; or early or late, the first or the last half of
+            them, with the middle one if their number is odd. Default all.
+        mask: per_layer hashes a sequence ID to other rows in each layer, shared to the same rows in all of them.
     """
 
     attach: bool = True
@@ -143,6 +149,8 @@ class SinksConfig(Section):
     block: int = 1
     init: Init = "auto"
     kernel: Kernel = "gathered"
+    layers: tuple[int, ...] | Half = ()
+    mask: Mask = "per_layer"
 
     def __post_init__(self) -> None:
         check_least("sinks", self, "grow", least=0)
@@ -159,6 +167,16 @@ class SinksConfig(Section):
             raise ConfigError(f"sinks.shared must be a fraction between 0 and 1, not {self.shared}")
         if self.shared is not None and self.pool is not None:
             raise ConfigError("sinks.shared makes the rest of the MLP the pool and sinks.pool sizes it; give one")
+        if self.shared is not None and self.layers:
+            raise ConfigError(
+                "sinks.shared narrows the MLP of every layer, so every layer needs sinks; leave sinks.layers out"
+            )
+        if not isinstance(self.layers, str):
+            check_layers("sinks.layers", self.layers)
+        if self.allocation == "disjoint" and self.mask == "shared":
+            raise ConfigError(
+                "sinks.mask is about hashing, and under sinks.allocation='disjoint' no ID is hashed; leave it out"
+            )
         if self.allocation != "hybrid" and (self.owned or self.owners):
             raise ConfigError("sinks.owned and sinks.owners go with sinks.allocation='hybrid' only")
         if self.allocation == "hybrid" and not (self.owned and self.owners):

@@ -164,7 +164,7 @@ def estimate(
     forward = {
         "layers": 2.0 * shape.matrices,
         "scores": 4.0 * shape.layers * g.row_tokens * shape.query,
-        "sinks": 2.0 * share * shape.layers * shape.sink_matrices * computed * shape.hidden,
+        "sinks": 2.0 * share * shape.sink_layers * shape.sink_matrices * computed * shape.hidden,
     }
     recomputed = sum(forward.values()) if g.gradient_checkpointing else 0.0
     union = touched_rows(shape, g.ids * g.accumulation * g.devices)
@@ -277,6 +277,7 @@ def _measure(model_config: Any, sink_config: SinkConfig | None) -> tuple[Shape, 
         active=0 if resolved is None else int(resolved.active),
         kernel="gathered" if resolved is None else resolved.kernel,
         disjoint=resolved is not None and resolved.allocation == "disjoint",
+        sink_layers=len(sinks),
         sink_matrices=sum(p.shape[1] > 1 for p in rows),
         sink_parameters=len(rows),
         sinks=sum(p.numel() for layer in sinks for p in layer.parameters()),

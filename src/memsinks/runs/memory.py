@@ -79,6 +79,7 @@ class Shape:
         largest: numbers of the largest matrix.
         pool, active: sinks of a layer, and those of one ID.
         disjoint: no two IDs share a row.
+        sink_layers: layers with sinks.
         sink_matrices: up, down and gate.
         sink_parameters: the same with biases.
         sinks: parameters of all pools.
@@ -101,19 +102,20 @@ class Shape:
     active: int
     kernel: str
     disjoint: bool
+    sink_layers: int
     sink_matrices: int
     sink_parameters: int
     sinks: int
 
     @property
     def row_numbers(self) -> float:
-        """Numbers of one row of the pool, over all layers."""
+        """Numbers of one row of the pool, over all layers with sinks."""
         return self.sinks / self.pool if self.pool else 0.0
 
     @property
     def step_bytes(self) -> float:
         """Step counts of all rows (int64)."""
-        return 8.0 * self.layers * self.sink_parameters * self.pool
+        return 8.0 * self.sink_layers * self.sink_parameters * self.pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,7 @@ def memory_of(shape: Shape, g: Geometry) -> Memory:
     after = n * s.hidden * (8 + (2 if g.bf16 else 4))
     mask = n * g.row_tokens * (4 if g.attention == "eager" else int(g.packed))
     activations = s.layers * kept + after + mask
-    all_sinks = 0.0 if g.gradient_checkpointing else s.layers * sinks
+    all_sinks = 0.0 if g.gradient_checkpointing else s.sink_layers * sinks
     copies, copies_left = _weight_copies(s, g)
     buckets = gradients if g.strategy == "ddp" else 0.0
     temporaries = gradients if g.device_type != "cpu" else 8.0 * s.largest

@@ -4,7 +4,7 @@ A pool consists of regions that never move: *segments*, from which IDs choose ro
 into slots of ``active`` consecutive rows that belong to one registered ID each. The table says which region serves an
 ID; it is immutable, and the same for all layers. Growth appends a region and moves no row.
 
-Shape letters: n IDs, L layers, K active rows.
+Shape letters: n IDs, L layers with sinks, K active rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -100,21 +100,24 @@ class AllocationTable:
         return torch.ones_like(ids, dtype=torch.bool) if self.segments else _find(self.owner_ids, ids)[0]
 
     def rows(self, ids: Tensor, config: SinkConfig, layers: int) -> Tensor:
-        """The rows of each ID in each layer.
+        """The rows of each ID in each layer with sinks.
 
         Args:
             ids: ``int64 [n]``, on the table's device.
             config: with resolved counts.
-            layers: number of layers with sinks.
+            layers: decoder layers of the model.
 
         Returns:
             ``int64 [L, n, K]``, distinct along the last dimension; arbitrary for IDs that :meth:`holds` denies.
         """
         active = int(config.active)
-        options: dict[str, Any] = {"seed": config.seed, "layers": layers, "active": active, "block": config.block}
+        numbers = config.layer_numbers(layers)
+        # With one mask, every layer chooses as the first decoder layer would, whichever layers have sinks.
+        hashed = (0,) if config.mask == "shared" else numbers
+        options: dict[str, Any] = {"seed": config.seed, "layers": hashed, "active": active, "block": config.block}
         if len(self.segments) == 1 and not self.owned:
-            return select(ids, pool=self.segments[0].rows, **options)
-        rows = ids.new_zeros(layers, len(ids), active)
+            return select(ids, pool=self.segments[0].rows, **options).expand(len(numbers), -1, -1)
+        rows = ids.new_zeros(len(numbers), len(ids), active)
         is_owner, owner = _find(self.owner_ids, ids)
         segment = torch.full_like(ids, len(self.segments) - 1)
         for number, keepers in enumerate(self.registered):

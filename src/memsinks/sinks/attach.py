@@ -145,13 +145,13 @@ class SinkModel(_Model):
     ) -> None:
         """Write the plain checkpoint, and the sinks beside it (``sinks.safetensors``, ``sinks.json``)."""
         state_dict = self.state_dict() if state_dict is None else state_dict
-        prefixes = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Sinks))
-        plain = {key: value for key, value in state_dict.items() if not key.startswith(prefixes)}
+        sinks = {f"{name}.": module for name, module in self.named_modules() if isinstance(module, Sinks)}
+        plain = {key: value for key, value in state_dict.items() if not key.startswith(tuple(sinks))}
         super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=plain, **kwargs)
         if is_main_process:
             tensors = {
-                f"layers.{index}.{key.removeprefix(prefix)}": value
-                for index, prefix in enumerate(prefixes)
+                f"layers.{module.layer_index}.{key.removeprefix(prefix)}": value
+                for prefix, module in sinks.items()
                 for key, value in state_dict.items()
                 if key.startswith(prefix)
             }
@@ -160,7 +160,7 @@ class SinkModel(_Model):
 
 
 def attach(model: Any, config: SinkConfig) -> Any:
-    """Add a pool of sinks to every MLP of ``model``, in place.
+    """Add a pool of sinks to each MLP of ``model``, or to those of ``config.layers``, in place.
 
     Args:
         model: a stock transformers causal language model of a supported family.
@@ -179,8 +179,8 @@ def attach(model: Any, config: SinkConfig) -> Any:
         raise UnsupportedModelError(f"{type(model).__name__} is not a transformers causal language model")
     found = sites(model)
     config = config.resolve(mlp_width(model.config))
-    for index, site in enumerate(found):
-        bind(site, new_sinks(model.config, site, index, config, int(config.pool)))
+    for number in config.layer_numbers(len(found)):
+        bind(found[number], new_sinks(model.config, found[number], number, config, int(config.pool)))
     base: Any = type(model)
     model.__class__ = _sink_class(base)
     model.sink_config = config
@@ -196,8 +196,8 @@ def detach(model: Any) -> Any:
     refuse_adapters(model)
     found = sites(model)
     model.__class__ = type(model).__bases__[1]
-    for site in found:
-        unbind(site)
+    for number in model.sink_config.layer_numbers(len(found)):
+        unbind(found[number])
     for wrapper in ("forward", "_original_forward"):
         # accelerate wraps the bound forward in training; that one would still be the forward with sinks.
         model.__dict__.pop(wrapper, None)
@@ -211,12 +211,13 @@ def new_sinks(model_config: Any, site: Site, layer: int, config: SinkConfig, row
     Args:
         model_config: of the model; a pretrained one's sinks start as ``config.init`` says.
         site: the layer's MLP.
-        layer: number of the layer.
+        layer: number of the decoder layer.
         config: with resolved counts.
         rows: how many.
         first: the row of the pool that the first of them is, or will be.
     """
-    sinks = Sinks(site, layer, rows, model_config.hidden_size, config.kernel)
+    place = config.layer_numbers(model_config.num_hidden_layers).index(layer)
+    sinks = Sinks(site, layer, place, rows, model_config.hidden_size, config.kernel)
     if not sinks.up.is_meta:
         seed = mix(config.seed + mix(layer))
         generator = torch.Generator().manual_seed((mix(seed + first) if first else seed) >> 1)

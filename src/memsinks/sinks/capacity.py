@@ -33,7 +33,7 @@ def register(model: nn.Module, ids: Iterable[int] | np.ndarray) -> None:
 
 
 def grow(model: nn.Module, rows: int, *, trained: Iterable[int] | np.ndarray) -> None:
-    """Add ``rows`` sinks to the end of every layer's pool.
+    """Add ``rows`` sinks to the end of each layer's pool.
 
     Under ``allocation="disjoint"`` the new rows are free for further owners. Otherwise IDs choose from the new rows
     alone, but for owners and for IDs in ``trained`` (now or in an earlier call), which keep exactly the rows they have:
@@ -58,8 +58,10 @@ def grow(model: nn.Module, rows: int, *, trained: Iterable[int] | np.ndarray) ->
     if any(getattr(sinks, "shard", None) is not None for sinks in sinks_of(host)):
         raise ConfigError("these sinks are spread over ranks; grow the pool before they are spread")
     grown = table.grown(rows, config, trained)
-    for site, sinks in zip(sites(host), list(sinks_of(host)), strict=True):
-        new = dict(new_sinks(host.config, site, sinks.layer_index, config, rows, first=table.pool).named_parameters())
+    found = sites(host)
+    for sinks in list(sinks_of(host)):
+        number = sinks.layer_index
+        new = dict(new_sinks(host.config, found[number], number, config, rows, first=table.pool).named_parameters())
         for name, parameter in sinks.named_parameters(recurse=False):
             _append(parameter, new[name].detach())
     host.sink_allocation = grown

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 from memsinks.errors import ConfigError
@@ -11,11 +11,12 @@ from memsinks.sinks.families import width_key
 Kernel = Literal["gathered", "dense"]
 Init = Literal["auto", "noop", "random"]
 Allocation = Literal["hashed", "disjoint", "hybrid"]
+Mask = Literal["per_layer", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SinkConfig:
-    """A pool of sinks for every MLP of a model.
+    """A pool of sinks for the MLPs of a model.
 
     Attributes:
         pool: sinks per layer; a float is a fraction of the model's own MLP width.
@@ -31,9 +32,14 @@ class SinkConfig:
             rows and all others choose from the shared part. See :func:`memsinks.register`.
         owned: rows at the end of the pool that are kept for owners, a multiple of ``active``; a float is a fraction
             of the pool. Given for ``hybrid``; none for ``hashed`` and the whole pool for ``disjoint``.
+        layers: numbers of the decoder layers that have sinks, from 0; none stands for all. Which rows an ID selects in
+            a layer, and their initial values, depend on the layer's number and not on the other layers with sinks.
+        mask: ``per_layer`` hashes an ID to other rows in each layer, ``shared`` to the same rows in all of them, as
+            the published code does. What an owner owns is the same in every layer either way.
 
     Raises:
-        ConfigError: a value is out of range, ``active`` exceeds ``pool``, or ``owned`` does not fit the allocation.
+        ConfigError: a value is out of range, ``active`` exceeds ``pool``, or ``owned`` or ``mask`` does not fit the
+            allocation.
     """
 
     pool: int | float
@@ -44,6 +50,8 @@ class SinkConfig:
     kernel: Kernel = "gathered"
     allocation: Allocation = "hashed"
     owned: int | float = 0
+    layers: tuple[int, ...] = ()
+    mask: Mask = "per_layer"
 
     def __post_init__(self) -> None:
         for name in ("pool", "active"):
@@ -56,7 +64,7 @@ class SinkConfig:
             raise ConfigError(f"block must be a positive integer, not {self.block!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be an integer in [0, 2**63), not {self.seed!r}")
-        for name, kinds in (("init", Init), ("kernel", Kernel), ("allocation", Allocation)):
+        for name, kinds in (("init", Init), ("kernel", Kernel), ("allocation", Allocation), ("mask", Mask)):
             if getattr(self, name) not in get_args(kinds):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}")
         if isinstance(self.pool, int):
@@ -67,6 +75,11 @@ class SinkConfig:
             if isinstance(self.active, int) and self.active > self.pool:
                 raise ConfigError(f"a pool of {self.pool} sinks is smaller than active={self.active}")
         self._check_owned()
+        if self.allocation == "disjoint" and self.mask == "shared":
+            raise ConfigError("mask is about hashing, and under allocation='disjoint' no ID is hashed; leave it out")
+        check_layers("layers", self.layers)
+        # JSON has lists only.
+        object.__setattr__(self, "layers", tuple(self.layers))
 
     def _check_owned(self) -> None:
         owned, pool, active = self.owned, self.pool, self.active
@@ -99,11 +112,16 @@ class SinkConfig:
             model_config: a transformers configuration; it is copied, not changed.
             shared: fraction of the MLP width that stays shared.
             active: fraction of the pool that one sequence ID switches on.
-            options: other fields of :class:`SinkConfig`.
+            options: other fields of :class:`SinkConfig`, without ``layers``: the split narrows every layer's MLP.
 
         Returns:
             The configuration at the shared width, and the sinks' configuration with counts.
+
+        Raises:
+            ConfigError: a fraction is out of range or leaves nothing on one side, or ``layers`` is given.
         """
+        if options.get("layers"):
+            raise ConfigError("the split narrows the MLP of every layer, so every layer needs sinks; leave layers out")
         if not 0 < shared < 1:
             raise ConfigError(f"shared must be a fraction between 0 and 1, not {shared!r}")
         key = width_key(model_config)
@@ -126,6 +144,39 @@ class SinkConfig:
         if self.allocation == "hybrid" and isinstance(owned, float):
             owned = _round_to(owned * pool, active)
         return replace(self, pool=pool, active=active, owned=owned)
+
+    def layer_numbers(self, count: int) -> tuple[int, ...]:
+        """Numbers of the layers with sinks, in order, in a model of ``count`` decoder layers.
+
+        Raises:
+            ConfigError: the model has no layer of some number.
+        """
+        if self.layers and self.layers[-1] >= count:
+            raise ConfigError(
+                f"layers={list(self.layers)}: this model has {count} decoder layers, numbered 0 to {count - 1}"
+            )
+        return self.layers or tuple(range(count))
+
+    def facts(self) -> dict[str, Any]:
+        """All fields, for files; ``layers`` and ``mask`` only where they are used, so that others stay as they were."""
+        found = asdict(self)
+        return {k: v for k, v in found.items() if k not in ("layers", "mask") or v != getattr(SinkConfig, k)}
+
+
+def check_layers(name: str, numbers: Any) -> None:
+    """Check numbers of decoder layers; ``name`` is what the user calls them.
+
+    Raises:
+        ConfigError: they are not ascending integers from 0, each once.
+    """
+    if (
+        not isinstance(numbers, tuple | list)
+        or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers)
+        or sorted(set(numbers)) != list(numbers)
+    ):
+        raise ConfigError(
+            f"{name} must be numbers of decoder layers, from 0, in ascending order and each once, not {numbers!r}"
+        )
 
 
 def mlp_width(model_config: Any) -> int:

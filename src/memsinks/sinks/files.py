@@ -7,7 +7,6 @@ tensors, so that a missing or altered part is noticed before anything is loaded.
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -17,10 +16,10 @@ from memsinks.errors import CheckpointError, ConfigError
 from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig
 
-FORMAT_VERSION = 2
-"""Version 1 knew no allocation; its files are read as ``hashed``."""
+FORMAT_VERSION = 3
+"""Version 1 knew no allocation; its files are read as ``hashed``. Version 2 knew neither ``layers`` nor ``mask``. A
+pool that uses neither is still written as version 2, which older code reads; of version 3 it says that it cannot."""
 TENSORS, METADATA = "sinks.safetensors", "sinks.json"
-_DEFAULTS = {"allocation": "hashed", "owned": 0}
 
 
 def save_sinks(
@@ -30,7 +29,7 @@ def save_sinks(
 
     Args:
         directory: of the plain checkpoint; it exists.
-        tensors: ``layers.<index>.<parameter>`` -> values.
+        tensors: ``layers.<index>.<parameter>`` -> values; the index is the decoder layer's.
         config: with resolved counts.
         model_type: the base model's family.
         table: which rows belong to whom.
@@ -39,12 +38,13 @@ def save_sinks(
         tensors = tensors | table.tensors()
     tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
     # The configuration addresses the rows, so it is under the hash too. One key: their order is not fixed.
-    data = safetensors.torch.save(tensors, metadata={"config": json.dumps(asdict(config))})
+    facts = config.facts()
+    data = safetensors.torch.save(tensors, metadata={"config": json.dumps(facts)})
     metadata = {
         "format": "memsinks-sinks",
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if facts.keys() & {"layers", "mask"} else 2,
         "model_type": model_type,
-        "config": asdict(config),
+        "config": facts,
         "allocation": table.facts(),
         "tensors": {"file": TENSORS, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
     }
@@ -74,10 +74,10 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
             )
     try:
         metadata = json.loads(metadata_file.read_text())
-        if metadata["format_version"] not in (1, FORMAT_VERSION):
+        if metadata["format_version"] not in range(1, FORMAT_VERSION + 1):
             raise CheckpointError(
                 f"{metadata_file} has format version {metadata['format_version']}; this version of memsinks reads "
-                f"1 and {FORMAT_VERSION}"
+                f"1 to {FORMAT_VERSION}"
             )
         config = SinkConfig(**metadata["config"])
         expected = metadata["tensors"]["sha256"]
@@ -90,9 +90,7 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
             "copy"
         )
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    saved_config = json.loads(header.get("__metadata__", {}).get("config", "{}"))
-    # A version 1 file lacks the fields that were added since; they had their defaults.
-    if {**_DEFAULTS, **saved_config} != asdict(config):
+    if json.loads(header.get("__metadata__", {}).get("config", "{}")) != metadata["config"]:
         raise CheckpointError(
             f"the configuration in {metadata_file} is not the one that the sinks were saved with; restore it "
             "from a copy"

@@ -7,6 +7,9 @@ Three stock modules of a layer get subclasses of their own class, with the same 
   that forward again in the backward pass, so the recomputation sees the same routing;
 - the up projection notes what the MLP reads;
 - the down projection adds the sinks' output to its own.
+
+A layer without sinks stays as it is. It hands the routing, which it does not know, on to its attention function, which
+ignores it.
 """
 
 from collections.abc import Callable
@@ -28,6 +31,14 @@ class Sinks(nn.Module):
 
     Parameters ``up``, ``down`` and, in gated MLPs, ``gate`` are ``[pool, hidden]``; ``up_bias`` and ``gate_bias`` are
     ``[pool, 1]`` where the base has such biases. Row i of each belongs to sink i.
+
+    Args:
+        site: the layer's MLP.
+        layer_index: number of the decoder layer.
+        place: number of the layer among those with sinks, by which a routing has its rows.
+        pool: rows.
+        hidden: width of the model.
+        kernel: name of the kernel.
     """
 
     act: Callable[[Tensor], Tensor]
@@ -35,9 +46,9 @@ class Sinks(nn.Module):
     up_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
 
-    def __init__(self, site: Site, layer_index: int, pool: int, hidden: int, kernel: str) -> None:
+    def __init__(self, site: Site, layer_index: int, place: int, pool: int, hidden: int, kernel: str) -> None:
         super().__init__()
-        self.layer_index = layer_index
+        self.layer_index, self.place = layer_index, place
         self.kernel = kernel
         # Shared with the base MLP, so not registered a second time.
         object.__setattr__(self, "act", site.act)
@@ -94,7 +105,7 @@ class Sinks(nn.Module):
         assert self.inputs is not None
         device = self.inputs.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.inputs.dtype
-        rows = fetch(self, requests[self.layer_index], dtype)
+        rows = fetch(self, requests[self.place], dtype)
         return SinkWeights(
             rows["up"], rows["down"], rows.get("gate"), rows.get("up_bias"), rows.get("gate_bias"), self.act
         )
@@ -103,12 +114,12 @@ class Sinks(nn.Module):
         x = self.inputs
         assert x is not None
         x_NH = x.reshape(-1, x.shape[-1])
-        rows = routing.rows[self.layer_index]
+        rows = routing.rows[self.place]
         y = KERNELS[self.kernel](
             x_NH if routing.whole else x_NH[routing.tokens],
             weights,
             rows,
-            None if routing.scale is None else routing.scale[self.layer_index],
+            None if routing.scale is None else routing.scale[self.place],
             routing.counts,
             sparse=self.row_sparse and self.shard is None,
         ).to(output.dtype)

@@ -1,7 +1,7 @@
 """From modes, sequence IDs and masks to per-token data, once per forward pass.
 
-Shape letters: B batch rows, T tokens, n routed tokens, L layers, G groups of tokens that share a set of sinks,
-K sinks in a set.
+Shape letters: B batch rows, T tokens, n routed tokens, L layers with sinks, G groups of tokens that share a set of
+sinks, K sinks in a set.
 """
 
 from typing import NamedTuple
@@ -84,7 +84,7 @@ def route(
         mask: ``bool [B, T]``; tokens where it is false get no sinks.
         modes: one mode for all rows, or one for each row.
         config: with resolved counts.
-        layers: number of layers with sinks.
+        layers: decoder layers of the model; ``config`` says which have sinks.
         dtype: of the scale factors.
         table: which rows belong to whom; default that of a new pool.
         frozen: ``bool [B, T]``; tokens whose sinks do not learn.
@@ -165,12 +165,14 @@ def _route(
 def fixed_rows(
     mode: Mode, config: SinkConfig, layers: int, device: torch.device, table: AllocationTable | None = None
 ) -> tuple[list[Tensor], float]:
-    """The distinct rows that a mode other than own and off switches on in each layer, and their scale.
+    """The distinct rows that a mode other than own and off switches on in each layer with sinks, and their scale.
 
-    Without a table, those of a new pool. There are none if no ID of the mode has sinks.
+    ``layers`` counts the model's decoder layers. Without a table, rows are those of a new pool. There are none if no ID
+    of the mode has sinks.
     """
     if mode.kind == "all":
-        return [torch.arange(int(config.pool), device=device)] * layers, config.active / config.pool
+        every = torch.arange(int(config.pool), device=device)
+        return [every] * len(config.layer_numbers(layers)), config.active / config.pool
     table = (AllocationTable.initial(config) if table is None else table).on(device)
     ids = to_tensor(mode.ids).to(device)
     rows_LNK = table.rows(ids[table.holds(ids)], config, layers)

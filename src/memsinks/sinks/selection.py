@@ -10,6 +10,7 @@ change here would silently re-address every trained model.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,13 +22,13 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def select(ids: Tensor, *, seed: int, layers: int, pool: int, active: int, block: int = 1) -> Tensor:
+def select(ids: Tensor, *, seed: int, layers: int | Sequence[int], pool: int, active: int, block: int = 1) -> Tensor:
     """Rows of the pool that each ID switches on in each layer.
 
     Args:
         ids: ``int64 [n]``, the bit patterns of the IDs; every value is valid.
         seed: the sinks' seed.
-        layers: number of layers; their choices are independent.
+        layers: numbers of layers, or how many from 0 on; their choices are independent.
         pool: rows in the pool, a multiple of ``block``.
         active: rows to choose, a multiple of ``block``, at most ``pool``.
         block: choose runs of ``block`` neighbouring rows.
@@ -35,7 +36,8 @@ def select(ids: Tensor, *, seed: int, layers: int, pool: int, active: int, block
     Returns:
         ``int64 [layers, n, active]``, distinct along the last dimension.
     """
-    layer_salts = [mix(seed + mix((layer + 1) * _GOLDEN)) for layer in range(layers)]
+    numbers = range(layers) if isinstance(layers, int) else layers
+    layer_salts = [mix(seed + mix((layer + 1) * _GOLDEN)) for layer in numbers]
     salts_L = torch.tensor([_signed(salt) for salt in layer_salts], dtype=torch.int64, device=ids.device)
     keys_LN = _mix(_mix(ids)[None, :] + salts_L[:, None])
     chosen = _permuted_prefix(keys_LN, pool // block, active // block)

@@ -108,10 +108,41 @@ def test_the_pool_is_as_large_as_settings_say(configured, settings, pool, active
 
 
 def test_settings_of_the_pool_are_passed_on(configured):
-    sinks = plan_run(
-        configured(seed=9, sinks__kernel="dense", sinks__init="noop", sinks__block=4, sinks__active=8)
-    ).sinks
-    assert (sinks.seed, sinks.kernel, sinks.init, sinks.block) == (9, "dense", "noop", 4)
+    settings = {"kernel": "dense", "init": "noop", "block": 4, "mask": "shared"}
+    sinks = plan_run(configured(seed=9, sinks__active=8, **{f"sinks__{k}": v for k, v in settings.items()})).sinks
+    assert sinks.seed == 9
+    assert {key: getattr(sinks, key) for key in settings} == settings
+    assert plan_run(configured(sinks__shared=0.7, sinks__mask="shared")).sinks.mask == "shared"
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers", "numbers"),
+    [
+        (4, [], (0, 1, 2, 3)),
+        (4, [1, 3], (1, 3)),
+        (4, "early", (0, 1)),
+        (4, "late", (2, 3)),
+        (5, "early", (0, 1, 2)),
+        (5, "late", (2, 3, 4)),
+        (1, "late", (0,)),
+    ],
+)
+def test_the_layers_with_sinks(configured, depth, layers, numbers):
+    blueprint = plan_run(configured(model__layers=depth, sinks__layers=layers))
+    assert tuple(s.layer_index for s in sinks_of(build_model(blueprint))) == numbers
+
+
+def test_layers_and_masks_that_do_not_fit_are_refused(configured):
+    with pytest.raises(ConfigError, match=r"layers=\[2\]: this model has 2 decoder layers"):
+        plan_run(configured(sinks__layers=[2]))
+    for layers in ([0, 0], [1, 0], [-1]):
+        with pytest.raises(ConfigError, match=r"sinks\.layers must be .*each once"):
+            configured(sinks__layers=layers)
+    for layers in ([0], "late"):
+        with pytest.raises(ConfigError, match=r"every layer needs sinks; leave sinks\.layers out"):
+            configured(sinks__layers=layers, sinks__shared=0.7)
+    with pytest.raises(ConfigError, match=r"sinks\.mask is about hashing"):
+        configured(sinks__mask="shared", sinks__allocation="disjoint")
 
 
 def test_the_pool_of_the_paper_takes_no_count_of_active_sinks(configured):
@@ -368,6 +399,8 @@ def test_kept_sinks_stay_as_they_are(configured, earlier):
         ("allocation", "hashed", "disjoint"),
         ("kernel", "gathered", "dense"),
         ("init", "auto", "random"),
+        ("layers", [], [1]),
+        ("mask", "per_layer", "shared"),
     ],
 )
 def test_kept_sinks_refuse_another_shape(configured, earlier, key, same, other):

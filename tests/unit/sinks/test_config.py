@@ -49,6 +49,15 @@ from memsinks.sinks.config import SinkConfig, mlp_width
         ({"pool": 12, "active": 4, "allocation": "hybrid", "owned": 12}, "less than active=4 to share"),
         ({"pool": 14, "active": 4, "allocation": "disjoint"}, "14 owned rows are not a multiple of active=4"),
         ({"pool": 12, "active": 4, "allocation": "disjoint", "owned": 8}, "the whole pool is owned"),
+        ({"pool": 12, "active": 4, "mask": "one"}, "mask must be one of per_layer, shared, not 'one'"),
+        ({"pool": 12, "active": 4, "allocation": "disjoint", "mask": "shared"}, "mask is about hashing"),
+        ({"pool": 12, "active": 4, "layers": (-1,)}, r"layers must be .* from 0.*not \(-1,\)"),
+        ({"pool": 12, "active": 4, "layers": (1, 1)}, "each once"),
+        ({"pool": 12, "active": 4, "layers": (1, 0)}, "in ascending order"),
+        ({"pool": 12, "active": 4, "layers": (True,)}, "layers must be numbers"),
+        ({"pool": 12, "active": 4, "layers": (1.0,)}, "layers must be numbers"),
+        ({"pool": 12, "active": 4, "layers": 1}, "layers must be numbers"),
+        ({"pool": 12, "active": 4, "layers": "late"}, "layers must be numbers"),
     ],
 )
 def test_refused(options, message):
@@ -157,6 +166,19 @@ def test_a_split_leaves_something_on_both_sides(shared):
 def test_a_split_that_rounds_to_nothing_is_refused(shared):
     with pytest.raises(ConfigError):
         SinkConfig.partition(AutoConfig.for_model("llama", **CONFIGS["llama"]), shared=shared)
+
+
+def test_a_split_needs_every_layer():
+    with pytest.raises(ConfigError, match="every layer needs sinks; leave layers out"):
+        SinkConfig.partition(AutoConfig.for_model("llama", **CONFIGS["llama"]), layers=(0, 1))
+
+
+def test_layers_by_number():
+    assert SinkConfig(pool=12, active=4).layer_numbers(3) == (0, 1, 2)
+    chosen = SinkConfig(pool=12, active=4, layers=[0, 2])
+    assert chosen.layer_numbers(3) == chosen.layers == (0, 2)
+    with pytest.raises(ConfigError, match=r"layers=\[0, 2\]: this model has 2 decoder layers, numbered 0 to 1"):
+        chosen.layer_numbers(2)
 
 
 def test_a_split_of_an_unknown_family_is_refused():
