@@ -4,6 +4,7 @@ from memsinks.audit.documents import TokenizedDocument, tokenized
 from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
 from memsinks.audit.losses import DocumentLosses, document_losses
 from memsinks.audit.measures import damage, forgetting, gap_closure, removable_memory
+from memsinks.audit.removal import set_aside
 from memsinks.audit.statistics import Interval, bootstrap, wilson
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "gap_closure",
     "greedy_extraction",
     "removable_memory",
+    "set_aside",
     "tokenized",
     "wilson",
 ]

@@ -121,7 +121,7 @@ def arms_table(
     for label, arm, mode in rows:
         cells = []
         for measure in columns.values():
-            rate = measure == "extraction"
+            rate = measure.endswith("extraction")
             found = outcome.get(arm, measure, mode)
             cells.append(cell(found, 0 if rate else 3, 100 if rate else 1, " %" if rate else ""))
         if any(c != "–" for c in cells):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from memsinks.audit import TokenizedDocument, document_losses, greedy_extraction
+from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses, greedy_extraction
 from memsinks.checkpoint.run import load
 from memsinks.config import config_hash, flat_values, parse_config, read_config
 from memsinks.corpus import Corpus
@@ -37,7 +37,6 @@ from memsinks.training import checkpoints
 from memsinks.training.run import bf16_pays
 
 PLAIN = "plain"
-CURVE_POINTS = 12
 FOLLOWED = ("repeated", "validation")
 """Sets of documents whose losses are followed during training, whatever an arm's plan."""
 _START = "model.pretrained"
@@ -58,6 +57,7 @@ class LabSetting:
         batch_size, learning_rate, warmup_steps: of all arms.
         micro_batch_size: rows that a device takes at a time; None takes the batch whole.
         prefix, suffix: tokens given, and tokens to reproduce, in extraction.
+        curve_points: how often losses are followed in training; 0 for never.
     """
 
     exposures: int = 128
@@ -74,6 +74,7 @@ class LabSetting:
     warmup_steps: int = 60
     prefix: int = 50
     suffix: int = 50
+    curve_points: int = 12
 
 
 class LabText(Protocol):
@@ -171,7 +172,7 @@ class Lab(Generic[S, T]):
             "exposures.plan": file,
             "sinks.attach": False,
             "logging.live": self.progress,
-            "logging.evaluate_every": max(1, steps // CURVE_POINTS),
+            "logging.evaluate_every": max(1, steps // setting.curve_points) if setting.curve_points else 0,
             "checkpoints.keep": 1,
             **({} if setting.micro_batch_size is None else {"schedule.micro_batch_size": setting.micro_batch_size}),
             **({} if arm.start is None else {_START: str(self.directory / arm.start.name)}),
@@ -212,30 +213,37 @@ class Lab(Generic[S, T]):
         self.measured(arm)
         return self._load(self.directory / arm.name, plain)
 
-    def evaluation(self, model: Any, mode: ModeLike | None = None) -> dict[str, Any]:
-        """Losses of every set of documents: name -> :class:`memsinks.audit.DocumentLosses`."""
+    def evaluation(
+        self, model: Any, mode: ModeLike | None = None, names: Collection[str] | None = None
+    ) -> dict[str, DocumentLosses]:
+        """Losses of every set of documents, or of those that are named, by name."""
         return {
             name: document_losses(model, documents, mode=mode, max_length=self.setting.max_length, autocast=bf16_pays())
             for name, documents in self.text.sets().items()
+            if names is None or name in names
         }
 
-    def extraction(self, model: Any, mode: ModeLike | None = None) -> dict[str, Any]:
-        """How much of the text comes out word for word: rate, documents exact and tried, and what each gave."""
+    def extraction(
+        self, model: Any, mode: ModeLike | None = None, documents: Sequence[TokenizedDocument] | None = None
+    ) -> dict[str, Any]:
+        """How much of the text, or of these documents, comes out word for word: rate, documents exact and tried, and
+        what each gave."""
         found = greedy_extraction(
             model,
-            self.text.extraction(self.setting.prefix),
+            self.text.extraction(self.setting.prefix) if documents is None else documents,
             mode=mode,
             prefix=self.setting.prefix,
             suffix=self.setting.suffix,
             autocast=bf16_pays(),
             skip_short=True,
         )
-        documents = {d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found.documents}
         return {
             "rate": found.rate,
             "exact": found.exact_count,
             "tried": len(found.documents),
-            "documents": documents,
+            "documents": {
+                d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found.documents
+            },
         }
 
     def kept(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:

@@ -16,18 +16,22 @@ def arm_rows(name: str, measured: Measured, x: float | None = None) -> list[Row]
             rows.append(loss_row(name, documents, measured.losses(documents, mode), mode, x))
     for mode, found in measured.data["extraction"].items():
         rows.append(extraction_row(name, found, mode, x))
-    rows += [Row(arm=name, measure=key, value=float(measured.data[key]), x=x) for key in ("steps", "tokens", "seconds")]
-    return rows
+    return rows + cost_rows(name, measured, x)
+
+
+def cost_rows(name: str, measured: Measured, x: float | None = None) -> list[Row]:
+    """Steps, predicted tokens and seconds of training."""
+    return [Row(arm=name, measure=key, value=float(measured.data[key]), x=x) for key in ("steps", "tokens", "seconds")]
 
 
 def loss_row(arm: str, documents: str, losses: DocumentLosses, mode: str = "plain", x: float | None = None) -> Row:
     """A mean loss, with its bootstrap interval over documents."""
-    return _row(arm, documents, bootstrap(lambda mean: mean, losses), mode, x)
+    return interval_row(arm, documents, bootstrap(lambda mean: mean, losses), mode, x)
 
 
 def extraction_row(arm: str, found: dict[str, Any], mode: str = "plain", x: float | None = None) -> Row:
     """A rate of documents that came out word for word, with its Wilson interval."""
-    return _row(arm, "extraction", wilson(found["exact"], found["tried"]), mode, x)
+    return interval_row(arm, "extraction", wilson(found["exact"], found["tried"]), mode, x)
 
 
 def memory_rows(
@@ -66,7 +70,7 @@ def memory_rows(
             interval = bootstrap(measure, *samples, groups=groups)
         except ValueError:
             continue
-        rows.append(_row(arm, measure.__name__, interval, mode, x))
+        rows.append(interval_row(arm, measure.__name__, interval, mode, x))
     return rows
 
 
@@ -81,7 +85,8 @@ def curve_rows(arm: str, measured: Measured) -> list[Row]:
     ]
 
 
-def _row(arm: str, measure: str, interval: Interval, mode: str, x: float | None) -> Row:
+def interval_row(arm: str, measure: str, interval: Interval, mode: str = "plain", x: float | None = None) -> Row:
+    """A figure and its interval."""
     return Row(
         arm=arm,
         measure=measure,

@@ -17,6 +17,7 @@ from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.frontier import FRONTIER
 from memsinks.experiments.masking import MASKING
 from memsinks.experiments.model_size import MODEL_SIZE
+from memsinks.experiments.per_source import PER_SOURCE
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
 from memsinks.experiments.results import (
     Row,
@@ -41,6 +42,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         FRONTIER,
         *ABLATIONS,
         MODEL_SIZE,
+        PER_SOURCE,
         DYNAMICS,
         THEORY,
     )

@@ -1,7 +1,8 @@
-"""Sizes of the story experiments at each scale; the code is the same at all of them."""
+"""Sizes of the experiments on stories and on books at each scale; the code is the same at all of them."""
 
 from dataclasses import replace
 
+from memsinks.experiments.books import BookSetting
 from memsinks.experiments.catalogue import Scale
 from memsinks.experiments.stories import StorySetting
 
@@ -22,3 +23,30 @@ STORIES: dict[Scale, StorySetting] = {"smoke": SMOKE, "mini": MINI, "cpu": CPU, 
 CANARIES: dict[Scale, StorySetting] = {
     scale: replace(setting, canary_words=20, suffix=min(20, setting.suffix)) for scale, setting in STORIES.items()
 }
+
+SEVEN = (
+    "frankenstein", "huckleberry_finn", "pride_and_prejudice", "alice_in_wonderland", "moby_dick", "dracula",
+    "tale_of_two_cities",
+)  # fmt: skip
+BOOKS_SMOKE = BookSetting(
+    books=(*SEVEN[:2], "alice_in_wonderland"), retrained=SEVEN[:1], exposures=2, book_characters=3000,
+    general_characters=6000, validation=4, longest=600, measured=8, pool=64, active=16, vocabulary=320, hidden=32,
+    layers=2, heads=2, width=64, max_length=128, warmup_steps=5, prefix=10, suffix=5, curve_points=0,
+)  # fmt: skip
+BOOKS_MINI = BookSetting(
+    books=(*SEVEN[:2], *SEVEN[3:5]), retrained=SEVEN[:2], exposures=10, book_characters=110_000,
+    general_characters=3_200_000, suffix=20, curve_points=0,
+)  # fmt: skip
+BOOKS_CPU = replace(
+    BOOKS_MINI, books=SEVEN, retrained=SEVEN[:3], book_characters=330_000, general_characters=11_000_000, pool=4096,
+    active=512,
+)  # fmt: skip
+BOOKS_GPU = replace(
+    BOOKS_CPU, book_characters=None, general_characters=None, pool=8192, active=1024,
+    **{key: getattr(GPU, key) for key in (
+        "tokenizer", "hidden", "layers", "heads", "width", "max_length", "batch_size", "micro_batch_size",
+        "learning_rate", "warmup_steps",
+    )},
+)  # fmt: skip
+
+BOOKS: dict[Scale, BookSetting] = {"smoke": BOOKS_SMOKE, "mini": BOOKS_MINI, "cpu": BOOKS_CPU, "gpu": BOOKS_GPU}

@@ -129,7 +129,7 @@ def story_text(setting: StorySetting, seed: int, directory: Path, *, progress: b
         *(_row(stories[i]) for i in once),
         *(_row(stories[i], held_out=True) for i in validation),
     ]
-    corpus = _corpus(setting, rows, seed, directory, progress)
+    corpus = kept_corpus(rows, directory, Columns(), setting, seed, progress=progress)
     numbers = np.arange(len(rows))
     roles = np.split(numbers, [len(repeated), len(repeated) + len(once)])
     story_tokens = [
@@ -172,14 +172,19 @@ def _canaries(stories: list[Document], setting: StorySetting, random: np.random.
     return [" " + " ".join(row) for row in drawn.tolist()]
 
 
-def _corpus(setting: StorySetting, rows: list[dict[str, Any]], seed: int, directory: Path, progress: bool) -> Corpus:
+def kept_corpus(
+    rows: list[dict[str, Any]], directory: Path, columns: Columns, setting: LabSetting, seed: int, *, progress: bool
+) -> Corpus:
+    """The corpus of ``rows``, whose column ``held_out`` says what is held out; kept if it was made of the same."""
     if directory.exists():
         found = Corpus.open(directory)
-        if found.documents == [row["id"] for row in rows]:
+        wanted = [(row["id"], None if columns.source is None else row[columns.source], row[HELD_OUT]) for row in rows]
+        if list(zip(found.documents, found.sources, found.is_validation.tolist(), strict=True)) == wanted:
             return found
         shutil.rmtree(directory)
     config = PrepareConfig(
-        columns=Columns(),
+        columns=columns,
+        identity="content" if columns.source is None else "source",
         vocab_size=setting.vocabulary,
         tokenizer=setting.tokenizer,
         validation_column=HELD_OUT,

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vPX*<>"
+MOST_LEVEL_TICKS = 4
+"""More names than these are turned, so that they do not overlap."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
@@ -103,7 +105,8 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     if panel.logarithmic:
         axes.set_xscale("log")
     if panel.ticks:
-        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(panel.ticks) > MOST_LEVEL_TICKS else {}
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks, **turned)
         axes.margins(x=0.15)
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_label)
