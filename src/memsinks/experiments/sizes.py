@@ -35,10 +35,10 @@ BOOKS_SMOKE = BookSetting(
 )  # fmt: skip
 BOOKS_MINI = BookSetting(
     books=(*SEVEN[:2], *SEVEN[3:5]), retrained=SEVEN[:2], exposures=10, book_characters=110_000,
-    general_characters=3_200_000, suffix=20, curve_points=0,
+    general_characters=2_600_000, suffix=20, curve_points=0,
 )  # fmt: skip
 BOOKS_CPU = replace(
-    BOOKS_MINI, books=SEVEN, retrained=SEVEN[:3], book_characters=330_000, general_characters=11_000_000, pool=4096,
+    BOOKS_MINI, books=SEVEN, retrained=SEVEN[:3], book_characters=330_000, general_characters=9_500_000, pool=4096,
     active=512,
 )  # fmt: skip
 BOOKS_GPU = replace(

@@ -45,8 +45,10 @@ def _novels(outcome: Outcome) -> list[str]:
     """The novels that were measured, in order."""
     return [
         book
-        for arm, measure, _, _ in outcome.summary
-        if arm == STANDARD.name and measure.endswith("/train") and (book := measure.partition("/")[0]) in NOVELS
+        for arm, measure, mode, _ in outcome.summary
+        if (arm, mode) == (STANDARD.name, "plain")
+        and measure.endswith("/train")
+        and (book := measure.partition("/")[0]) in NOVELS
     ]
 
 
