@@ -226,8 +226,7 @@ class Lab(Generic[S, T]):
     def extraction(
         self, model: Any, mode: ModeLike | None = None, documents: Sequence[TokenizedDocument] | None = None
     ) -> dict[str, Any]:
-        """How much of the text, or of these documents, comes out word for word: rate, documents exact and tried, and
-        what each gave."""
+        """How much of the text, or of these documents, comes out word for word; ``documents`` has what each gave."""
         found = greedy_extraction(
             model,
             self.text.extraction(self.setting.prefix) if documents is None else documents,
@@ -237,13 +236,12 @@ class Lab(Generic[S, T]):
             autocast=bf16_pays(),
             skip_short=True,
         )
+        given = {d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found.documents}
         return {
             "rate": found.rate,
             "exact": found.exact_count,
             "tried": len(found.documents),
-            "documents": {
-                d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found.documents
-            },
+            "documents": given,
         }
 
     def kept(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:

@@ -246,8 +246,8 @@ def _adapter(lab: BookLab, book: str) -> Measured:
 PER_SOURCE = Experiment(
     name="per-source",
     title="Novels as named sources among general text: each is removed and compared with a model retrained without it",
-    claim="With sinks keyed by source, removing a source's sinks leaves a model like one retrained without the source, "
-    "and other sources keep their memory (Natively Unlearnable LLMs, arXiv 2606.13873; here in small).",
+    claim="Sinks keyed by source let a source be removed so that the model is like one retrained without it, and other "
+    "sources keep their memory (ours, in the setting of Natively Unlearnable LLMs, arXiv 2606.13873, in small).",
     supports="How near removal comes to retraining on a novel's training and held-out chapters, and what it takes from "
     "other novels, by key and allocation, beside adapters and gradient routing, at this size.",
     not_shown="Sources that quote each other or share facts; relearning and other attacks on what is left; tuned "
