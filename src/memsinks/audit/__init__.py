@@ -3,7 +3,7 @@
 from memsinks.audit.documents import TokenizedDocument, tokenized
 from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
 from memsinks.audit.losses import DocumentLosses, document_losses
-from memsinks.audit.measures import damage, forgetting, gap_closure, removable_memory
+from memsinks.audit.measures import damage, forgetting, gap_closure, memory_removed, removable_memory
 from memsinks.audit.removal import set_aside
 from memsinks.audit.statistics import Interval, bootstrap, wilson
 
@@ -19,6 +19,7 @@ __all__ = [
     "forgetting",
     "gap_closure",
     "greedy_extraction",
+    "memory_removed",
     "removable_memory",
     "set_aside",
     "tokenized",

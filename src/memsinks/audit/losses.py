@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -57,6 +57,12 @@ class DocumentLosses:
             "loss_sum": self.loss_sum.tolist(),
             "tokens": self.tokens.tolist(),
         }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        names, loss_sum, tokens = (content[key] for key in ("names", "loss_sum", "tokens"))
+        return cls(tuple(names), np.array(loss_sum), np.array(tokens, dtype=np.int64))
 
 
 @dataclass(frozen=True)

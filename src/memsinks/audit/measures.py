@@ -49,6 +49,18 @@ def removable_memory(R_off: Number, R_own: Number, R_unseen: Number, R_std: Numb
     return _ratio(R_off - R_own, R_unseen - R_std, "removable memory", "R_unseen - R_std")
 
 
+def memory_removed(R_after: Number, R_own: Number, R_before: Number) -> Number:
+    """(R_after - R_own) / (R_before - R_own): the share of what training taught of a text that a deletion takes away.
+
+    R_own is the loss of the text after training with its sinks on, R_after the same after the deletion, R_before that
+    before training. 1 means that the text is as hard as it was, 0 that nothing left; above 1 it is harder than before.
+
+    Raises:
+        ValueError: R_before equals R_own: training taught nothing.
+    """
+    return _ratio(R_after - R_own, R_before - R_own, "memory removed", "R_before - R_own")
+
+
 def damage(with_sinks: DocumentLosses, without: DocumentLosses) -> float:
     """Nats per token that switching sinks on adds to the loss of text that is not theirs; negative if it helps.
 

@@ -29,15 +29,31 @@ def train_lora(model: Any, text: TrainText, config: TrainConfig, directory: Path
     Raises:
         MemsinksError: peft is not installed.
     """
+    torch.manual_seed(config.seed)
+    adapted = with_lora(model, rank=rank, alpha=rank)
+    train(adapted, text, config, directory, stoppable=False)
+    return adapted
+
+
+def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
+    """Put an adapter on every linear layer of a model, in place, and freeze all else.
+
+    Args:
+        model: a causal language model, with sinks or without; sinks are frozen too.
+        rank, alpha: the update has this rank and is scaled by ``alpha / rank``.
+
+    Returns:
+        The PEFT model around it.
+
+    Raises:
+        MemsinksError: peft is not installed.
+    """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise MemsinksError('LoRA needs peft: pip install "memsinks[experiments]"') from error
-    torch.manual_seed(config.seed)
-    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         # PEFT asks transformers for it by its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        adapted = get_peft_model(model, lora)
-    train(adapted, text, config, directory, stoppable=False)
-    return adapted
+        return get_peft_model(model, lora)

@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses, greedy_extraction
+from memsinks.baselines.adapters import Adapter
 from memsinks.checkpoint.run import load
 from memsinks.config import config_hash, flat_values, parse_config, read_config
 from memsinks.corpus import Corpus
@@ -28,7 +29,7 @@ from memsinks.experiments.results import write_json
 from memsinks.runs.build import plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.metrics import METRICS, read_metrics
-from memsinks.runs.run import RECORD, execute, working_directory
+from memsinks.runs.run import ADAPTER, RECORD, execute, working_directory
 from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.files import METADATA
 from memsinks.sinks.modes import Mode, ModeKind, ModeLike
@@ -109,6 +110,7 @@ class Arm:
         plan: makes another plan of the text than that of ``exposures``.
         equal_steps: train for as many optimiser steps as the arm with all exposures; else once through the plan.
         start: the arm whose trained model it goes on from.
+        adapter: what learns in place of the model's own weights.
         settings: keys of the run file in which the arm departs from a plain model, ``section.key`` to value.
         modes: sink modes in which it is measured; none for a model without sinks.
         chosen: further modes, by name, from the text: those that name IDs.
@@ -120,6 +122,7 @@ class Arm:
     plan: Callable[[Any], ExposurePlan] | None = None
     equal_steps: bool = True
     start: "Arm | None" = None
+    adapter: Adapter | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     modes: tuple[ModeKind, ...] = ()
     chosen: Callable[[Any], Mapping[str, Mode]] | None = None
@@ -135,6 +138,9 @@ class Lab(Generic[S, T]):
         directory: for the corpus, the arms and their measurements.
         progress: show progress.
     """
+
+    keeps_models = True
+    """Whether a trained model stays on disk once it is measured; its log, metrics and run file do."""
 
     def __init__(self, setting: S, text: T, seed: int, directory: Path, *, progress: bool = True) -> None:
         self.setting, self.text, self.seed, self.directory, self.progress = setting, text, seed, directory, progress
@@ -159,7 +165,7 @@ class Lab(Generic[S, T]):
         steps = self.steps(self.text.plan(setting.exposures) if arm.equal_steps else plan)
         flat: dict[str, Any] = {
             "seed": self.seed,
-            "output": self.directory / arm.name,
+            "output": self.place(arm),
             "corpus.path": self.directory / "corpus",
             "corpus.verify": False,
             "model.attention": "eager" if setting.max_length <= 256 else "auto",
@@ -175,7 +181,7 @@ class Lab(Generic[S, T]):
             "logging.evaluate_every": max(1, steps // setting.curve_points) if setting.curve_points else 0,
             "checkpoints.keep": 1,
             **({} if setting.micro_batch_size is None else {"schedule.micro_batch_size": setting.micro_batch_size}),
-            **({} if arm.start is None else {_START: str(self.directory / arm.start.name)}),
+            **({} if arm.start is None else {_START: str(self.place(arm.start))}),
             **arm.settings,
         }
         nested: dict[str, Any] = {}
@@ -198,20 +204,29 @@ class Lab(Generic[S, T]):
             found = json.loads(file.read_text())
             if found["fingerprint"] == fingerprint:
                 return Measured(found)
-        self._clear(config)
+        self._clear(config, arm)
         most = config.logging.evaluate_documents
         follow = {name: documents[:most] for name, documents in self.text.sets().items() if name in FOLLOWED}
-        execute(config, compact=True, follow=follow or None)
+        execute(config, compact=True, follow=follow or None, adapter=arm.adapter)
         data = {"fingerprint": fingerprint, **self._measure(arm, config)}
         write_json(file, data)
         for folder in checkpoints.checkpoints(working_directory(config)):
             shutil.rmtree(folder)
+        if not self.keeps_models:
+            shutil.rmtree(config.output)
         return Measured(data)
 
     def model(self, arm: Arm, *, plain: bool = False) -> Any:
-        """The trained model of an arm, with its sinks if it has any; ``plain`` is that with sinks off."""
+        """The trained model of an arm, with its sinks if it has any; ``plain`` is that with sinks off.
+
+        There is none in a lab that keeps no models.
+        """
         self.measured(arm)
-        return self._load(self.directory / arm.name, plain)
+        return self.load(self.place(arm), plain)
+
+    def place(self, arm: Arm) -> Path:
+        """Where an arm's model is."""
+        return self.directory / arm.name
 
     def evaluation(
         self, model: Any, mode: ModeLike | None = None, names: Collection[str] | None = None
@@ -254,8 +269,12 @@ class Lab(Generic[S, T]):
         write_json(file, {"key": key, "value": value})
         return value
 
+    def further(self, model: Any, arm: Arm) -> dict[str, Any]:
+        """What else is measured of a trained model, as JSON by name; nothing, unless a lab of other text says so."""
+        return {}
+
     def _measure(self, arm: Arm, config: RunConfig) -> dict[str, Any]:
-        model = self._load(config.output)
+        model = self.load(config.output)
         record = json.loads((config.output / RECORD).read_text())
         modes: dict[str, ModeLike | None] = {kind: kind for kind in arm.modes} or {PLAIN: None}
         modes |= {} if arm.chosen is None else arm.chosen(self.text)
@@ -279,21 +298,27 @@ class Lab(Generic[S, T]):
                 for entry in read_metrics(config.output / METRICS)
                 if "evaluation" in entry
             ],
+            **self.further(model, arm),
         }
 
-    def _load(self, folder: Path, plain: bool = False) -> Any:
+    def load(self, folder: Path, plain: bool = False) -> Any:
+        """A model as it is measured; ``plain`` leaves out its sinks, if it has any."""
         # As in training, so that measurements round alike; kernels for packed rows have nothing to do here.
-        trained_with = json.loads((folder / RECORD).read_text())["attention"]["name"]
-        options = {"attn_implementation": "eager" if trained_with == "eager" else "sdpa"}
+        eager = self.setting.max_length <= 256
+        if (record := folder / RECORD).is_file():
+            eager = json.loads(record.read_text())["attention"]["name"] == "eager"
+        options = {"attn_implementation": "eager" if eager else "sdpa"}
         with_sinks = not plain and (folder / METADATA).is_file()
         model = load(folder, **options) if with_sinks else AutoModelForCausalLM.from_pretrained(folder, **options)
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def _clear(self, config: RunConfig) -> None:
+    def _clear(self, config: RunConfig, arm: Arm) -> None:
         """Remove what an arm of this name with other settings left."""
-        record = config.output / RECORD
-        if config.output.exists() and not (
-            record.is_file() and json.loads(record.read_text())["config_sha256"] == config_hash(config)
+        file, adapter = config.output / RECORD, None if arm.adapter is None else repr(arm.adapter)
+        record = json.loads(file.read_text()) if file.is_file() else {}
+        if config.output.exists() and (record.get("config_sha256"), record.get(ADAPTER)) != (
+            config_hash(config),
+            adapter,
         ):
             shutil.rmtree(config.output)
         written = working_directory(config) / "run.toml"
@@ -313,12 +338,12 @@ class Lab(Generic[S, T]):
             "extraction": [self.setting.prefix, self.setting.suffix],
             "bf16": bf16_pays(),
             **({} if start is None else {"start": start}),
+            **({} if arm.adapter is None else {ADAPTER: repr(arm.adapter)}),
         }
         return hashlib.sha256(json.dumps(description, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def _same(file: Path, config: RunConfig) -> bool:
-
     try:
         return config_hash(read_config(RunConfig, file)) == config_hash(config)
     except ConfigError:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from memsinks.audit import DocumentLosses
 
 
@@ -16,7 +14,4 @@ class Measured:
 
     def losses(self, documents: str, mode: str) -> DocumentLosses:
         """Losses on a set of documents in a mode."""
-        entry = self.data["losses"][documents][mode]
-        return DocumentLosses(
-            tuple(entry["names"]), np.array(entry["loss_sum"]), np.array(entry["tokens"], dtype=np.int64)
-        )
+        return DocumentLosses.from_json(self.data["losses"][documents][mode])

@@ -1,9 +1,19 @@
 """From measured arms to rows: losses, extraction, and the three axes of removable memory."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from memsinks.audit import DocumentLosses, Interval, bootstrap, forgetting, gap_closure, removable_memory, wilson
+from memsinks.audit import (
+    DocumentLosses,
+    Interval,
+    bootstrap,
+    forgetting,
+    gap_closure,
+    memory_removed,
+    removable_memory,
+    wilson,
+)
 from memsinks.experiments.measured import Measured
 from memsinks.experiments.results import Row
 
@@ -74,6 +84,37 @@ def memory_rows(
     return rows
 
 
+def change_row(
+    arm: str, documents: str, now: DocumentLosses, before: DocumentLosses, mode: str = "plain", x: float | None = None
+) -> Row:
+    """How much a set's loss has grown, with its bootstrap interval over documents; the measure is ``<set>_change``."""
+    return interval_row(arm, f"{documents}_change", bootstrap(_difference, now, before, groups=["", ""]), mode, x)
+
+
+def deletion_rows(
+    arm: str, right: DocumentLosses, placebo: DocumentLosses, own: DocumentLosses, before: DocumentLosses
+) -> list[Row]:
+    """What deleting a text's own sinks does to it, beside deleting as many of another's.
+
+    Args:
+        arm: whose rows these are.
+        right, placebo: losses with sinks on after either deletion.
+        own: losses with sinks on, nothing deleted.
+        before: losses before training.
+
+    Returns:
+        ``deleted``, ``deleted_change`` over ``before``, and ``memory_removed`` in the modes right and placebo, and
+        ``deletion_gain``, the difference of the losses. Where training changed nothing, ``memory_removed`` is left out.
+    """
+    rows = [interval_row(arm, "deletion_gain", bootstrap(_difference, right, placebo, groups=["", ""]), "own")]
+    for mode, after in (("right", right), ("placebo", placebo)):
+        rows += [loss_row(arm, "deleted", after, mode), change_row(arm, "deleted", after, before, mode)]
+        with suppress(ValueError):
+            share = bootstrap(memory_removed, after, own, before, groups=["", "", ""])
+            rows.append(interval_row(arm, "memory_removed", share, mode))
+    return rows
+
+
 def curve_rows(arm: str, measured: Measured) -> list[Row]:
     """The losses followed during training; ``x`` is the step."""
     return [
@@ -96,3 +137,7 @@ def interval_row(arm: str, measure: str, interval: Interval, mode: str = "plain"
         low=interval.low,
         high=interval.high,
     )
+
+
+def _difference(now: Any, before: Any) -> Any:
+    return now - before

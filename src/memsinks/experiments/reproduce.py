@@ -12,6 +12,7 @@ from rich.console import Console
 from memsinks.errors import ConfigError, InputError
 from memsinks.experiments.ablations import ABLATIONS
 from memsinks.experiments.catalogue import SEEDS, Experiment, Outcome, Scale, Table
+from memsinks.experiments.continued import CONTINUED
 from memsinks.experiments.dynamics import DYNAMICS
 from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.frontier import FRONTIER
@@ -44,6 +45,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         MODEL_SIZE,
         PER_SOURCE,
         DYNAMICS,
+        CONTINUED,
         THEORY,
     )
 }

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
 from memsinks.audit import TokenizedDocument, tokenized
+from memsinks.baselines.adapters import Adapter
 from memsinks.checkpoint.run import staged
 from memsinks.config import config_hash, config_toml, flat_values
 from memsinks.errors import InputError
@@ -38,6 +39,8 @@ from memsinks.training.state import whole_weights
 from memsinks.training.trainer import SinkTrainer
 
 CONFIG, RECORD, LOCK = "run.toml", "run.json", ".lock"
+ADAPTER = "adapter"
+"""Key of the record that names the adapter of a run that has one."""
 _FREE = ("model.attention", "sinks.kernel")
 """Settings of the model that may change when a run goes on: they decide how it is computed, not what."""
 
@@ -66,6 +69,7 @@ def execute(
     fresh: bool = False,
     compact: bool = False,
     follow: Mapping[str, Sequence[TokenizedDocument]] | None = None,
+    adapter: Adapter | None = None,
 ) -> Finished:
     """Train, or go on from the newest checkpoint of the same run; all ranks call it.
 
@@ -77,6 +81,7 @@ def execute(
         compact: show a bar and the loss only, as one of many runs does; the log has everything all the same.
         follow: sets of documents whose losses are followed; by default what is planned at least twice, ``repeated``,
             and what is held out, ``validation``.
+        adapter: what learns in place of the model's own weights; the model is saved with it merged in.
 
     Raises:
         InputError: the output exists, a file cannot be used, or another command is training this run.
@@ -85,7 +90,8 @@ def execute(
     """
     first = int(os.environ.get("RANK", 0)) == 0
     taken = config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir()))
-    facts = {"config_sha256": config_hash(config)}
+    named = {} if adapter is None else {ADAPTER: repr(adapter)}
+    facts = {"config_sha256": config_hash(config), **named}
     if taken and (fresh or not _is_of(config, facts)):
         raise _not_empty(config)
     blueprint = plan_run(config)
@@ -101,6 +107,7 @@ def execute(
         if fresh and first:
             _empty(directory)
         model = build_model(blueprint)
+        merge = None if adapter is None else adapter.put_on(model)
         resume = bool(checkpoints.checkpoints(directory)) and not fresh
         if first:
             check_space(config, model)
@@ -127,10 +134,16 @@ def execute(
             say=say,
             facts=facts,
             companions={CONFIG: config_toml(config)},
-            settings={k: v for k, v in flat_values(config) if k.startswith(("model.", "sinks.")) and k not in _FREE},
+            settings={
+                **{k: v for k, v in flat_values(config) if k.startswith(("model.", "sinks.")) and k not in _FREE},
+                **named,
+            },
+            optimizer=None if adapter is None else adapter.optimizer(model, config.optimizer),
         )
         record = _record(blueprint, result, record_facts)
         if not result.stopped:
+            if merge is not None:
+                merge()
             _save(config, blueprint, result, record, directory)
     if ranks() > 1:
         dist.barrier()

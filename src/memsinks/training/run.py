@@ -105,6 +105,7 @@ def train(
     facts: Mapping[str, Any] | None = None,
     companions: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> TrainResult:
     """Train ``model`` in place; all ranks call it.
 
@@ -120,6 +121,7 @@ def train(
         facts: what else every checkpoint should note.
         companions: text files to write into every checkpoint, by name.
         settings: further ones, by key, that a run must share with the checkpoint that it goes on from.
+        optimizer: of the model's weights, in place of :class:`~memsinks.training.optimizer.SinkAdamW`.
 
     Raises:
         ConfigError: there is nothing to resume from, the checkpoint is of a run with other text or settings, or a
@@ -148,6 +150,7 @@ def train(
         sink_weight_decay=config.optimizer.sink_weight_decay,
         held_back=config.optimizer.held_back,
         gradients="dense" if config.parallel.sinks == "dense" and uses_sinks(model) else None,
+        optimizers=(optimizer, None),
     )
     trainer.facts = {**(facts or {}), **identity}
     trainer.companions = dict(companions or {})

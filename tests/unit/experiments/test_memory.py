@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memsinks.audit import DocumentLosses
-from memsinks.experiments.memory import memory_rows
+from memsinks.experiments.memory import change_row, deletion_rows, memory_rows
 
 
 def losses(mean, count=30, seed=0):
@@ -43,3 +43,38 @@ def test_without_a_mode_to_switch_there_is_no_removable_memory():
 def test_what_is_not_defined_is_left_out():
     same = {"repeated": losses(3.0), "validation": losses(3.0)}
     assert [row.measure for row in memory_rows("a", same, None, same, UNSEEN)] == ["forgetting"]
+
+
+BEFORE = losses(3.0)
+
+
+def deletions(own, right, placebo):
+    rows = deletion_rows("a", losses(right), losses(placebo), losses(own), BEFORE)
+    return {(row.measure, row.mode): row for row in rows}
+
+
+def test_where_shared_weights_hold_the_text_a_deletion_is_a_placebo():
+    found = deletions(own=0.1, right=0.1, placebo=0.1)
+    assert found["deletion_gain", "own"].value == pytest.approx(0)
+    assert found["memory_removed", "right"].value == pytest.approx(0)
+
+
+def test_where_sinks_hold_the_text_the_right_deletion_takes_it():
+    found = deletions(own=0.1, right=2.9, placebo=0.2)
+    assert found["deletion_gain", "own"].low > 2
+    assert found["deleted_change", "right"].value == pytest.approx(-0.1)
+    assert found["memory_removed", "right"].value == pytest.approx(2.8 / 2.9, abs=0.01)
+    assert found["memory_removed", "placebo"].value == pytest.approx(0.1 / 2.9, abs=0.01)
+
+
+def test_where_nothing_was_learned_no_share_is_removed():
+    assert set(deletions(own=3.0, right=3.0, placebo=3.0)) == {
+        ("deletion_gain", "own"), ("deleted", "right"), ("deleted", "placebo"), ("deleted_change", "right"),
+        ("deleted_change", "placebo"),
+    }  # fmt: skip
+
+
+def test_a_change_is_paired():
+    row = change_row("a", "validation", losses(3.2), losses(3.0), "off")
+    assert (row.measure, row.mode) == ("validation_change", "off")
+    assert row.low == pytest.approx(0.2) == row.high
