@@ -28,6 +28,7 @@ from memsinks.experiments.story_arms import (
     UNSEEN_STEPS,
     budget,
     capped,
+    first,
     goldfish,
     pool,
     rate,
@@ -44,6 +45,11 @@ FAMILIES: dict[str, tuple[Arm, ...]] = {
     "Sinks, paper's split": (SINKS_PAPER, PAPER_RATE, PAPER_REPEATED),
     "Sinks, learning rate": (rate(1), rate(2), SINKS, rate(10)),
     "Sinks, exposure budget": tuple(budget(r) for r in (0, 1, 4, 8, 16)),
+    "Repeated stories first": (
+        first(0.5, STANDARD, "Standard training, repeated stories in the"),
+        *(first(until, SINKS, "Sinks, repeated stories in the") for until in (0.5, 0.7)),
+        *(first(0.5, rate(times), f"Sinks, learning rate x{times}, repeated stories in the") for times in (1, 2)),
+    ),
     "Sinks, pool": (pool(512, 64), pool(8192, 100), goldfish(4, SINKS.settings)),
 }
 """Every method of training and its settings, by family."""

@@ -1,6 +1,7 @@
 """The arms of the story experiments."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from memsinks.experiments.lab import Arm
@@ -80,6 +81,12 @@ def budget(times: int) -> Arm:
     """Shared weights learn from each repeated story so often, then only its sinks do."""
     label = f"Sinks, shared weights learn {times} times" if times else "Sinks as adapters: shared weights never learn"
     return with_sinks(f"sinks_budget_{times}", label, exposures__shared_budget=times)
+
+
+def first(until: float, base: Arm, label: str) -> Arm:
+    """Repeated stories come in the first part of training; the rest is other stories."""
+    settings = dict(base.settings) | {"exposures.governed_until": until}
+    return replace(base, name=f"{base.name}_until_{until:g}", label=f"{label} first {until:.0%}", settings=settings)
 
 
 def rate(times: float) -> Arm:

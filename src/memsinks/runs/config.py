@@ -48,6 +48,8 @@ class ExposureConfig(Section):
         id_noise_kind: fresh draws a new wrong ID each time, under consistent a document's is always the same.
         goldfish: one in so many tokens, chosen by a hash of those before it, is never predicted; 0 predicts all.
         goldfish_context: tokens that are hashed for it.
+        governed_until: share of a pass over the plan, from its beginning, in which all governed text comes; the rest is
+            other text, under which shared weights lose again what they hold of it. 1 mixes all text.
     """
 
     plan: Path | None = None
@@ -63,11 +65,12 @@ class ExposureConfig(Section):
     id_noise_kind: NoiseKind = "fresh"
     goldfish: int = 0
     goldfish_context: int = 13
+    governed_until: float = 1.0
 
     def __post_init__(self) -> None:
         check_least("exposures", self, "times", "cap", "goldfish_context")
         check_least("exposures", self, "shared_budget", "goldfish", least=0)
-        for name in ("placebo_share", "id_noise"):
+        for name in ("placebo_share", "id_noise", "governed_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"exposures.{name} must be between 0 and 1, not {getattr(self, name)}")
         if self.goldfish == 1:

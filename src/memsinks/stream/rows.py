@@ -9,7 +9,7 @@ from memsinks.corpus import Corpus
 from memsinks.errors import InputError
 from memsinks.stream.packing import chunk, order, pack
 from memsinks.stream.plan import ExposurePlan
-from memsinks.stream.treatment import Treatment, dropped, placebos, wrong_ids
+from memsinks.stream.treatment import Treatment, dropped, governed_first, placebos, wrong_ids
 
 if TYPE_CHECKING:
     import grain
@@ -117,6 +117,8 @@ class Rows:
         copies = plan.counts[document]
         unit = np.repeat(np.arange(len(document)), copies)
         place = order(len(unit), seed)
+        if treatment.governed_until < 1:
+            place = governed_first(place, governed[document[unit[place]]], treatment.governed_until, seed)
         if packed:
             bins = pack((stop - start)[unit[place]], max_length, window)
             place = place[np.argsort(bins, kind="stable")]

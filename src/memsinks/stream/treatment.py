@@ -11,6 +11,7 @@ import numpy as np
 from memsinks.errors import InputError
 from memsinks.ids import PLACEBO_ID, to_tensor
 from memsinks.stream.packing import _mix as mix
+from memsinks.stream.packing import order
 from memsinks.stream.plan import ExposurePlan
 
 NoiseKind = Literal["fresh", "consistent"]
@@ -18,6 +19,8 @@ NoiseKind = Literal["fresh", "consistent"]
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _NOISE = 0x6E6F6973655F6964
 """Salt of the draws of wrong IDs, so that they are not those of placebos."""
+_UNTIL = 0x756E74696C
+"""Salt of the order of a pass's first part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,9 @@ class Treatment:
         goldfish: one in so many tokens, chosen by a hash of the tokens before it, is never predicted (Hans et al.
             2024, "Be like a Goldfish, Don't Memorize!", arXiv 2406.10209); 0 predicts all.
         goldfish_context: how many tokens are hashed; a token with fewer before it in its chunk is always predicted.
+        governed_until: share of a pass over the plan, from its beginning, in which all governed text comes; the rest is
+            other text alone, under which shared weights lose again what they hold of governed text, while idle sinks
+            keep what is theirs. With 1 all text is mixed.
 
     Raises:
         InputError: a value is out of range.
@@ -48,9 +54,10 @@ class Treatment:
     id_noise_kind: NoiseKind = "fresh"
     goldfish: int = 0
     goldfish_context: int = 13
+    governed_until: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("placebo_share", "id_noise"):
+        for name in ("placebo_share", "id_noise", "governed_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a share between 0 and 1")
         if self.shared_budget is not None and self.shared_budget < 0:
@@ -61,6 +68,27 @@ class Treatment:
             raise InputError(f"goldfish is {self.goldfish}; one in at least 2 tokens can be left out, or 0 for none")
         if self.goldfish_context < 1:
             raise InputError(f"goldfish_context is {self.goldfish_context}; at least 1 token must be hashed")
+
+
+def governed_first(place: np.ndarray, on: np.ndarray, until: float, seed: int) -> np.ndarray:
+    """An order of items with every governed one in the first ``until`` of it, else as random as it was.
+
+    Args:
+        place: ``int64 [n]``, items in a random order.
+        on: ``bool [n]``, whether the item at that place is governed.
+        until: share of the order, in (0, 1].
+        seed: of the order of its first part.
+
+    Raises:
+        InputError: there are more governed items than places for them.
+    """
+    early, wanted = int(until * len(place)), int(on.sum())
+    if wanted > early:
+        raise InputError(f"governed_until is {until}, but {wanted / len(place):.1%} of all text is governed; raise it")
+    others = place[~on]
+    first = np.concatenate([place[on], others[: early - wanted]])
+    # Not the order by which the items came here: they would be sorted by it again.
+    return np.concatenate([first[order(early, seed ^ _UNTIL)], others[early - wanted :]])
 
 
 def placebos(plan: ExposurePlan, governed: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

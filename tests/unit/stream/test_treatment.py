@@ -58,6 +58,34 @@ def test_noise_changes_ids_and_nothing_else(corpus, plan):
         assert {k for k in a if not np.array_equal(a[k], b[k])} <= {"sequence_ids"}
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_governed_text_comes_first_and_every_pass_still_happens_once(corpus, packed):
+    plan = ExposurePlan.once(corpus).repeat(np.flatnonzero(~corpus.is_validation).tolist(), 40)
+    options = {"packed": packed, "window": 16}
+    mixed, early = (rows(corpus, plan, Treatment(governed_until=until), **options) for until in (1.0, 0.8))
+    exposed = [np.concatenate([row["exposed_ids"] for row in stream]) for stream in (mixed, early)]
+    assert sorted(exposed[0].tolist()) == sorted(exposed[1].tolist())
+    # By pass, in the stream's order.
+    on = [
+        np.concatenate([row["sink_mask"][row["labels"] == -100] for row in stream]).astype(int)
+        for stream in (mixed, early)
+    ]
+    assert on[0].sum() == on[1].sum() == 40 * len(GOVERNED)
+    # Packing moves a document by up to a window.
+    last = int(0.8 * plan.total) + (16 if packed else 0)
+    assert on[0][last:].any()
+    assert not on[1][last:].any()
+    # Within the first part governed text is spread evenly: halves of it differ by chance alone.
+    half, total = on[1][: last // 2].sum(), on[1].sum()
+    assert abs(half - total / 2) < 4 * (total / 4) ** 0.5
+
+
+def test_too_little_room_for_governed_text_is_named(corpus, plan):
+    share = plan.counts[list(GOVERNED)].sum() / plan.total
+    with pytest.raises(InputError, match=f"{share:.1%} of all text is governed"):
+        rows(corpus, plan, Treatment(governed_until=share / 2))
+
+
 @pytest.mark.parametrize("passes_before", [0, 1])
 def test_the_budget_is_used_up_after_so_many_passes(corpus, plan, passes_before):
     stream = rows(corpus, plan, Treatment(shared_budget=7), passes_before)
