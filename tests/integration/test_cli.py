@@ -259,6 +259,22 @@ def test_the_same_command_goes_on_and_ends_with_the_same_bytes(workspace, capsys
     assert lasting(again) == lasting(losses)
 
 
+def test_a_checkpoint_of_text_treated_otherwise_is_refused(workspace, capsys):
+    """Also where the run that would go on has no treatment to name."""
+    root, names = workspace
+    run = root / "treated"
+    file = run_file(
+        root / "treated.toml", run, root / "corpus", names, times=2, more="[checkpoints]\nevery_steps = 5\n"
+    )
+    treated = ["--exposures.goldfish", "4"]
+    for first, then in ((treated, []), ([], treated)):
+        assert main(["train", str(file), *first]) == 0
+        shutil.rmtree(run)
+        assert main(["train", str(file), *then]) == 2
+        assert "is of a run with another text, goldfish" in " ".join(capsys.readouterr().err.split())
+        shutil.rmtree(root / "treated-run")
+
+
 def test_a_finished_run_started_again_is_left_as_it_is(workspace, capsys):
     """As a scheduler does that puts a job back in the queue."""
     root, _ = workspace

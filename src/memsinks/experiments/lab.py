@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,7 +33,7 @@ from memsinks.runs.run import ADAPTER, RECORD, execute, working_directory
 from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.files import METADATA
 from memsinks.sinks.modes import Mode, ModeKind, ModeLike
-from memsinks.stream import ExposurePlan, Treatment, chunk
+from memsinks.stream import ExposurePlan, chunk
 from memsinks.training import checkpoints
 from memsinks.training.run import bf16_pays
 
@@ -327,11 +327,11 @@ class Lab(Generic[S, T]):
 
     def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm, start: str | None) -> str:
         # What is at its default stays out, so that a key that is new leaves what was measured before valid.
-        default, treatment = dict(flat_values(RunConfig())), asdict(Treatment())
+        default = dict(flat_values(RunConfig()))
         description = {
             "version": version("memsinks"),
             "settings": {k: v for k, v in flat_values(config) if k not in _PATHS and v != default[k]},
-            "text": {key: value for key, value in facts.items() if key not in treatment or value != treatment[key]},
+            "text": facts,
             "modes": arm.modes,
             **({} if arm.chosen is None else {"chosen": repr(arm.chosen(self.text))}),
             "sets": {name: [(d.name, d.scored_from) for d in docs] for name, docs in self.text.sets().items()},

@@ -52,12 +52,14 @@ class TrainText:
     treatment: Treatment = field(default_factory=Treatment)
 
     def facts(self) -> dict[str, Any]:
-        """What names the text: hashes."""
+        """What names the text: hashes, and how its treatment departs from none, so that a new kind of treatment leaves
+        the names of text without it as they were."""
+        default = asdict(Treatment())
         return {
             "corpus": self.corpus.hash,
             "plan": hashlib.sha256(self.plan.counts.tobytes()).hexdigest(),
             "governed": hashlib.sha256(self.governed.tobytes()).hexdigest(),
-            **asdict(self.treatment),
+            **{key: value for key, value in asdict(self.treatment).items() if value != default[key]},
         }
 
 
@@ -313,8 +315,8 @@ def _checkpoint(directory: Path, identity: dict[str, Any], say: Callable[[str], 
     if folder is None:
         raise ConfigError(f"there is no whole checkpoint to resume from in {directory}; start afresh (--fresh)")
     for part, what in (("text", "text"), ("settings", "setting")):
-        for key, value in identity[part].items():
-            before = content[part].get(key)
+        for key in dict.fromkeys([*identity[part], *content[part]]):
+            value, before = identity[part].get(key), content[part].get(key)
             if before != value:
                 shown = f" ({before} there, {value} here)" if part == "settings" else ""
                 raise ConfigError(
