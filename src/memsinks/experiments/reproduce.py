@@ -16,6 +16,7 @@ from memsinks.experiments.dynamics import DYNAMICS
 from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.frontier import FRONTIER
 from memsinks.experiments.masking import MASKING
+from memsinks.experiments.mixture import LARGE_MIXTURE, LARGE_MIXTURE_LARGER
 from memsinks.experiments.model_size import MODEL_SIZE
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
 from memsinks.experiments.results import (
@@ -42,6 +43,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         *ABLATIONS,
         MODEL_SIZE,
         DYNAMICS,
+        LARGE_MIXTURE,
+        LARGE_MIXTURE_LARGER,
         THEORY,
     )
 }
