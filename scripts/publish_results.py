@@ -44,7 +44,8 @@ def page() -> str:
         if notes.is_file():
             parts.append(notes.read_text())
         if not scales:
-            parts.append(f"Not run yet: `memsinks reproduce {name} --scale mini`.\n")
+            smallest = "mini" if "mini" in experiment.settings else next(iter(experiment.settings))
+            parts.append(f"Not run yet: `memsinks reproduce {name} --scale {smallest}`.\n")
         for scale in scales:
             folder = RESULTS / name / scale
             seeds = json.loads((folder / "summary.json").read_text())["seeds"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
@@ -15,7 +16,7 @@ pytest.importorskip("captum")
 from memsinks.cli import main
 from memsinks.experiments.reproduce import EXPERIMENTS
 
-RUN = ("ts-repetition", "ts-canary", "post-hoc", "gradient-masking", "sink-rate")
+RUN = ("ts-repetition", "ts-canary", "post-hoc", "gradient-masking", "sink-rate", "large-mixture")
 """One of each kind; `.ci/run` runs them all."""
 
 
@@ -34,7 +35,7 @@ def test_every_experiment_writes_its_results(output, name):
     assert seed["experiment"] == name
     assert seed["code"]["torch"]
     assert seed["hardware"]["cores"]
-    assert seed["setting"]["repeated"] == 4
+    assert seed["setting"] == asdict(EXPERIMENTS[name].settings["smoke"])
     assert len((folder / "rows.csv").read_text().splitlines()) == len(seed["rows"]) + 1
     tables = (folder / "table.md").read_text()
     assert tables.startswith("**")

@@ -54,6 +54,7 @@ class LabSetting:
         vocabulary: of a tokenizer trained on the training text; with ``tokenizer`` not used.
         tokenizer: name or folder of a tokenizer to use instead.
         hidden, layers, heads, width: of the Llama-style model; ``width`` is the MLP's.
+        architecture: config.json of a transformers model to train from scratch in place of these four.
         max_length: tokens in a row, one document each; longer documents are cut into chunks.
         batch_size, learning_rate, warmup_steps: of all arms.
         micro_batch_size: rows that a device takes at a time; None takes the batch whole.
@@ -68,6 +69,7 @@ class LabSetting:
     layers: int = 4
     heads: int = 4
     width: int = 512
+    architecture: str | None = None
     max_length: int = 256
     batch_size: int = 16
     micro_batch_size: int | None = None
@@ -169,7 +171,7 @@ class Lab(Generic[S, T]):
             "corpus.path": self.directory / "corpus",
             "corpus.verify": False,
             "model.attention": "eager" if setting.max_length <= 256 else "auto",
-            **{f"model.{key}": getattr(setting, key) for key in ("hidden", "layers", "heads", "width")},
+            **_shape(setting),
             "stream.max_length": setting.max_length,
             "optimizer.learning_rate": setting.learning_rate,
             "schedule.batch_size": setting.batch_size,
@@ -341,6 +343,12 @@ class Lab(Generic[S, T]):
             **({} if arm.adapter is None else {ADAPTER: repr(arm.adapter)}),
         }
         return hashlib.sha256(json.dumps(description, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _shape(setting: LabSetting) -> dict[str, Any]:
+    if setting.architecture is not None:
+        return {"model.config": setting.architecture}
+    return {f"model.{key}": getattr(setting, key) for key in ("hidden", "layers", "heads", "width")}
 
 
 def _same(file: Path, config: RunConfig) -> bool:

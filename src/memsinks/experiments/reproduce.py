@@ -17,6 +17,7 @@ from memsinks.experiments.dynamics import DYNAMICS
 from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.frontier import FRONTIER
 from memsinks.experiments.masking import MASKING
+from memsinks.experiments.mixture import LARGE_MIXTURE, LARGE_MIXTURE_LARGER
 from memsinks.experiments.model_size import MODEL_SIZE
 from memsinks.experiments.per_source import PER_SOURCE
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
@@ -45,6 +46,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         MODEL_SIZE,
         PER_SOURCE,
         DYNAMICS,
+        LARGE_MIXTURE,
+        LARGE_MIXTURE_LARGER,
         CONTINUED,
         THEORY,
     )

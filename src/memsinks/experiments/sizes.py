@@ -1,9 +1,10 @@
-"""Sizes of the experiments on stories and on books at each scale; the code is the same at all of them."""
+"""Sizes of the experiments on text at each scale; the code is the same at all of them."""
 
 from dataclasses import replace
 
 from memsinks.experiments.books import BookSetting
 from memsinks.experiments.catalogue import Scale
+from memsinks.experiments.mixture_text import MixtureSetting
 from memsinks.experiments.stories import StorySetting
 
 SMOKE = StorySetting(
@@ -50,3 +51,34 @@ BOOKS_GPU = replace(
 )  # fmt: skip
 
 BOOKS: dict[Scale, BookSetting] = {"smoke": BOOKS_SMOKE, "mini": BOOKS_MINI, "cpu": BOOKS_CPU, "gpu": BOOKS_GPU}
+
+MIXTURE_PAPER = MixtureSetting(
+    tokens=1_000_000_000, stories=5000, validation=1000, held_out=1000, measured=1000,
+    story_source="roneneldan/TinyStories", general_source="cerebras/SlimPajama-627B",
+    tokenizer="HuggingFaceTB/SmolLM2-360M", architecture="recipes/models/smollm2-360m.json", max_length=512,
+    batch_size=256, micro_batch_size=32, learning_rate=2e-3, warmup_steps=1000,
+)  # fmt: skip
+"""The paper's stories, tokens and model; upsampling, rows of 512 tokens and the schedule are ours."""
+
+MIXTURE: dict[Scale, MixtureSetting] = {
+    "smoke": MixtureSetting(
+        exposures=6, moderate=3, tokens=18_000, stories=4, validation=8, longest=600, held_out=3, passage=400,
+        measured=8, vocabulary=320, hidden=32, layers=2, heads=2, width=64, warmup_steps=5, prefix=20, suffix=10,
+    ),
+    "mini": MixtureSetting(stories=64, longest=600),
+    "cpu": MixtureSetting(tokens=3_000_000, longest=700, vocabulary=4096, hidden=256, layers=6, width=688),
+    "gpu": MixtureSetting(
+        tokens=8_000_000, stories=250, validation=1000, vocabulary=8192, max_length=512, batch_size=32,
+        architecture="recipes/models/smollm2-135m.json", learning_rate=1e-3, warmup_steps=200,
+    ),
+    "paper": MIXTURE_PAPER,
+}  # fmt: skip
+"""At ``cpu`` the MLP is 2.7 times the hidden size, as in SmolLM2; at ``gpu`` it is SmolLM2-135M on the shipped text."""
+
+MIXTURE_LARGER: dict[Scale, MixtureSetting] = {
+    "paper": replace(
+        MIXTURE_PAPER, tokens=2_000_000_000, held_out=2000, tokenizer="HuggingFaceTB/SmolLM2-1.7B",
+        architecture="recipes/models/smollm2-1.7b.json", micro_batch_size=8, learning_rate=5e-4, pool=1.0,
+    )
+}  # fmt: skip
+"""A pool as wide as the MLP: four times that, with its optimiser state, would not fit on one card."""

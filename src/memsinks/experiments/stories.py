@@ -6,6 +6,7 @@ that carries it is repeated with it, and the two parts are measured apart.
 
 import shutil
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.corpus import Columns, Corpus, Document, PrepareConfig, prepare, read_documents
 from memsinks.data import story_file
-from memsinks.errors import ConfigError, InputError
+from memsinks.errors import ConfigError
 from memsinks.experiments.lab import Lab, LabSetting
+from memsinks.experiments.texts import streamed_documents
 from memsinks.stream import ExposurePlan
 
 HELD_OUT = "held_out"
@@ -147,15 +149,8 @@ def _stories(setting: StorySetting) -> list[Document]:
         columns = Columns(source="source", metadata=("set",))
         found = list(read_documents([story_file()], columns))
     else:
-        try:
-            rows = datasets.load_dataset(setting.source, split="train")
-        except Exception as error:  # the library and the network raise many kinds
-            raise InputError(
-                f"{setting.source}: cannot be loaded ({str(error).splitlines()[0]}); this scale needs a network"
-            ) from error
         wanted = 4 * (setting.repeated + setting.validation + (setting.once or 0))
-        found = list(read_documents(rows.select(range(min(wanted, len(rows)))), Columns()))
-        unique = {d.text: d for d in found}
+        unique = {d.text: d for d in islice(streamed_documents(setting.source), wanted)}
         found = list(unique.values())
     return [d for d in found if setting.longest is None or len(d.text) <= setting.longest]
 

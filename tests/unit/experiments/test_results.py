@@ -100,4 +100,5 @@ def test_every_experiment_says_what_it_does_not_show():
         assert experiment.claim
         assert experiment.supports
         assert experiment.not_shown
-        assert set(experiment.settings) >= {"smoke", "mini", "cpu"}
+        # A published size that has a small sibling needs no small scales of its own.
+        assert set(experiment.settings) >= {"smoke", "mini", "cpu"} or set(experiment.settings) == {"paper"}
