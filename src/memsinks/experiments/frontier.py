@@ -7,8 +7,6 @@ stories; their place on the picture is the validation loss of standard training,
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell
 from memsinks.experiments.lab import Arm
 from memsinks.experiments.posthoc import LABELS, LOCALISERS, method_rows
@@ -58,6 +56,8 @@ POSTHOC: dict[str, tuple[Arm, ...]] = {
     "Unlearning after training": tuple(Arm(name=n, label=label) for n, label in LABELS.items() if n not in LOCALISERS),
 }
 """Methods applied to the standard arm; nothing is trained under these names."""
+SHOWN = 1.1
+"""The picture ends at this multiple of standard training's validation loss; the table has what lies beyond."""
 
 
 def frontier_points(outcome: Outcome, arms: Sequence[Arm]) -> list[tuple[Arm, Summary, Summary]]:
@@ -71,16 +71,18 @@ def frontier_points(outcome: Outcome, arms: Sequence[Arm]) -> list[tuple[Arm, Su
     return found
 
 
-def beyond_capped(outcome: Outcome, arm: Arm) -> float | None:
-    """Repeated loss above that of capped repetition at the same validation loss, interpolated; None off its range.
+def better_cap(outcome: Outcome, arm: Arm) -> Arm | None:
+    """The cap (or deduplication) that keeps more skill and leaves less of the text; of several, the one leaving least.
 
-    Positive means less is left of the text than a cap that costs as much leaves.
+    None means that no cap is better on both axes.
     """
-    line = sorted((V.mean, R.mean) for _, V, R in frontier_points(outcome, (STANDARD, *CAPPED, DEDUPLICATED_STEPS)))
     own = frontier_points(outcome, (arm,))
-    if not own or len(line) < 2 or not line[0][0] <= own[0][1].mean <= line[-1][0]:
-        return None
-    return own[0][2].mean - float(np.interp(own[0][1].mean, [v for v, _ in line], [r for _, r in line]))
+    better = [
+        (R.mean, cap)
+        for cap, V, R in frontier_points(outcome, (*CAPPED, DEDUPLICATED_STEPS))
+        if own and V.mean < own[0][1].mean and R.mean > own[0][2].mean
+    ]
+    return max(better, key=lambda found: found[0])[1] if better else None
 
 
 def _frontier_tables(outcome: Outcome) -> list[Table]:
@@ -88,7 +90,7 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
     references = {"References": (STANDARD, DEDUPLICATED_STEPS, UNSEEN_STEPS)}
     for arm, V, R in frontier_points(outcome, [a for arms in (references | FAMILIES | POSTHOC).values() for a in arms]):
         mode = "off" if arm.modes else "plain"
-        gain = beyond_capped(outcome, arm)
+        cap = better_cap(outcome, arm)
         body.append(
             [
                 arm.label,
@@ -98,16 +100,17 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
                 cell(outcome.get(arm.name, "forgetting_steps", mode)),
                 cell(outcome.get(arm.name, "removable_memory", mode)),
                 cell(outcome.get(arm.name, "extraction", mode), 0, 100, " %"),
-                "–" if gain is None else f"{gain:+.3f}",
+                "–" if cap is None else cap.label,
             ]
         )
     header = [
         "", "V off", "R off", "R own", "forgetting, equal steps", "removable memory", "extracted, off",
-        "R over capped at the same V",
+        "a cap better on both",
     ]  # fmt: skip
     note = (
         "Losses in nats per token with sinks off, all at equal optimiser steps; methods after training at their "
-        "operating points, see post-hoc. The last column is empty where no cap has this validation loss."
+        "operating points, see post-hoc. The last column names a cap with a lower V and a higher R, if there is one. "
+        f"The picture ends at a V of {SHOWN} times that of standard training."
     )
     return [Table("The frontier", header, body, note)]
 
@@ -115,8 +118,13 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
 def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
     forgotten, held = [], []
     families = {"Standard, deduplicated": (STANDARD, DEDUPLICATED_STEPS)} | FAMILIES | POSTHOC
+    standard = outcome.get(STANDARD.name, "validation")
     for family, arms in families.items():
-        found = frontier_points(outcome, arms)
+        found = [
+            point
+            for point in frontier_points(outcome, arms)
+            if standard is None or point[1].mean <= SHOWN * standard.mean
+        ]
         if not found:
             continue
         x: dict[str, Any] = {

@@ -14,6 +14,8 @@ MARKERS = "osD^vPX*<>"
 MOST_LEVEL_TICKS = 4
 """More names than these are turned, so that they do not overlap."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+MOST_INSIDE = 6
+"""Entries of a legend that fit beside points."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +72,22 @@ def write_panels(panels: Sequence[Panel], file: Path) -> Path:
     with styled():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.4 * len(panels), 4.6))
+        shared = _shared_legend(panels)
+        figure = Figure(figsize=(5.4 * len(panels) + (2 if shared else 0), 4.6))
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
             _draw(axes, panel)
+            if panel.series and not shared:
+                axes.legend(fontsize=8)
+        if shared:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
         file.parent.mkdir(parents=True, exist_ok=True)
         return save_figure(figure, file, "svg" if file.suffix == ".svg" else "png")
+
+
+def _shared_legend(panels: Sequence[Panel]) -> bool:
+    """Whether one legend beside the panels serves them all: there it hides no point, however long it is."""
+    labels = [[series.label for series in panel.series] for panel in panels]
+    return len(labels[0]) > MOST_INSIDE and all(other == labels[0] for other in labels)
 
 
 def _draw(axes: "Axes", panel: Panel) -> None:
@@ -111,8 +124,6 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
-    if panel.series:
-        axes.legend(fontsize=8)
 
 
 def _bars(values: Sequence[float], low: Sequence[float | None], high: Sequence[float | None]) -> Any:
