@@ -1,0 +1,37 @@
+"""Figures of experiments: what can be read off the drawn axes."""
+
+import pytest
+
+matplotlib = pytest.importorskip("matplotlib")
+
+from memsinks.report import plots  # noqa: E402
+from memsinks.report.plots import Panel, Series, write_panels  # noqa: E402
+
+
+def panel(count):
+    series = [Series(label=f"method {i}", x=[i], y=[i * 0.1]) for i in range(count)]
+    return Panel(title="t", x_label="x", y_label="y", series=series)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figure that was saved."""
+    found = []
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *rest: (found.append(figure), save(figure, *rest))[1])
+    return found
+
+
+@pytest.mark.parametrize(("counts", "beside"), [((3, 3), False), ((9, 9), True), ((9, 8), False)])
+def test_a_long_legend_that_serves_all_panels_stands_beside_them(tmp_path, drawn, counts, beside):
+    file = write_panels([panel(n) for n in counts], tmp_path / "figure.png")
+    assert file.stat().st_size > 5000
+    (figure,) = drawn
+    inside = [axes.get_legend() for axes in figure.axes]
+    if beside:
+        assert inside == [None, None]
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [f"method {i}" for i in range(9)]
+    else:
+        assert not figure.legends
+        assert [len(legend.get_texts()) for legend in inside] == list(counts)
