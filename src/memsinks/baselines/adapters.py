@@ -4,6 +4,7 @@ An adapter is put on a model before training and merged into it afterwards, so t
 with its sinks, as of any other run (:func:`memsinks.runs.run.execute`).
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from memsinks.baselines.lora import with_lora
+from memsinks.errors import MemsinksError
 from memsinks.sinks.attach import sinks_of
 from memsinks.training.config import OptimizerConfig
 
@@ -62,7 +63,15 @@ class Lora:
         Raises:
             MemsinksError: PEFT is not installed.
         """
-        wrapped = with_lora(model, rank=self.rank, alpha=self.alpha)
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError as error:
+            raise MemsinksError('LoRA needs peft: pip install "memsinks[experiments]"') from error
+        lora = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        with warnings.catch_warnings():
+            # PEFT asks transformers for it by its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            wrapped = get_peft_model(model, lora)
         for sinks in sinks_of(model):
             sinks.requires_grad_(True)
         return lambda: wrapped.merge_and_unload().requires_grad_(True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from memsinks.audit import bootstrap, set_aside
-from memsinks.baselines.lora import train_lora
+from memsinks.baselines.adapters import Lora
 from memsinks.experiments.books import GENERAL, BookLab, BookSetting, Key
 from memsinks.experiments.catalogue import Experiment
 from memsinks.experiments.lab import Arm
@@ -21,7 +21,6 @@ from memsinks.experiments.memory import cost_rows, interval_row, loss_row
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import BOOKS
 from memsinks.experiments.source_rows import (
-    PARTS,
     REMOVED,
     Found,
     collateral_rows,
@@ -32,9 +31,7 @@ from memsinks.experiments.source_rows import (
 from memsinks.experiments.source_tables import LABELS, LORA, RETRAINED, figures, tables
 from memsinks.experiments.story_arms import BEST, STANDARD, UNSEEN_STEPS
 from memsinks.ids import source_id
-from memsinks.runs.build import plan_run
 from memsinks.stream import ExposurePlan
-from memsinks.training.run import planned_steps, training_rows
 
 OWN_ROWS: dict[str, Any] = {"sinks.allocation": "disjoint", "sinks.pool": None}
 SHARED_NEVER: dict[str, Any] = {"exposures.shared_budget": 0}
@@ -165,8 +162,8 @@ def _sink_rows(lab: BookLab, method: Method, known: References) -> list[Row]:
 
 def _lora_rows(lab: BookLab, known: References) -> list[Row]:
     """A novel whose adapter is taken off is left to the base, which never saw it."""
-    found = {book: _adapter(lab, book) for book in known.groups["all"]}
-    adapted = merged(Found.of(adapter, "own") for adapter in found.values())
+    found = {book: lab.measured(_adapter(lab, book)) for book in known.groups["all"]}
+    adapted = merged(Found.of(adapter, "plain").only((book,)) for book, adapter in found.items())
     steps = sum(adapter.data["steps"] for adapter in found.values())
     rows = [
         Row(arm=LORA, measure="steps", value=float(steps)),
@@ -206,41 +203,26 @@ def _general_change(found: Measured) -> float:
     return float(np.abs(after - before).max())
 
 
-def _adapter(lab: BookLab, book: str) -> Measured:
-    """A novel under a LoRA adapter of its own.
+def _adapter(lab: BookLab, book: str) -> Arm:
+    """A novel under a LoRA adapter of its own, whose update has scale 1.
 
     Batches are so small that it learns in about as many steps as the sinks after training, which share their batches.
     """
     setting = lab.setting
-    arm = Arm(
+    return Arm(
         name=f"{LORA}_{book}",
         label=LABELS[LORA],
         plan=lambda text: _novels(text, setting, book),
         start=UNSEEN_STEPS,
+        adapter=Lora(rank=setting.lora_rank, alpha=setting.lora_rank),
         settings={
             "optimizer.learning_rate": BEST["optimizer.sink_lr_multiplier"] * setting.learning_rate,
             "optimizer.weight_decay": 0.0,
             "schedule.batch_size": max(1, setting.batch_size // len(setting.books)),
             "schedule.micro_batch_size": None,
             "schedule.steps": None,
-            "checkpoints.every_steps": 0,
         },
     )
-    config, base = lab.config(arm), lab.measured(UNSEEN_STEPS).data["fingerprint"]
-    text = plan_run(config).text
-    key = {"base": base, "settings": arm.settings, "rank": setting.lora_rank, "text": text.facts()}
-
-    def measure() -> dict[str, Any]:
-        folder = lab.directory / f"{arm.name}-run"
-        model = train_lora(lab.model(UNSEEN_STEPS), text, config, folder, rank=setting.lora_rank)
-        losses = lab.evaluation(model, None, {f"{book}/{part}" for part in PARTS})
-        return {
-            "steps": planned_steps(len(training_rows(text, config)), config),
-            "losses": {name: {"own": value.to_json()} for name, value in losses.items()},
-            "extraction": {"own": lab.extraction(model, None, lab.text.measured[f"{book}/train"])},
-        }
-
-    return Measured(lab.kept(arm.name, key, measure))
 
 
 PER_SOURCE = Experiment(

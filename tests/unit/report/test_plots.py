@@ -2,10 +2,10 @@
 
 import pytest
 
-matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib")
 
-from memsinks.report import plots  # noqa: E402
-from memsinks.report.plots import Panel, Series, write_panels  # noqa: E402
+from memsinks.report import plots
+from memsinks.report.plots import Panel, Series, write_panels
 
 
 def panel(count):
