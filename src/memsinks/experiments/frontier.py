@@ -5,8 +5,8 @@ stories; their place on the picture is the validation loss of standard training,
 """
 
 from collections.abc import Sequence
-from typing import Any
 
+from memsinks.experiments import relearning
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell
 from memsinks.experiments.lab import Arm
 from memsinks.experiments.posthoc import LABELS, LOCALISERS, method_rows
@@ -28,6 +28,7 @@ from memsinks.experiments.story_arms import (
     capped,
     first,
     goldfish,
+    paper_repeated,
     pool,
     rate,
 )
@@ -40,7 +41,7 @@ FAMILIES: dict[str, tuple[Arm, ...]] = {
     "Capped repetition": CAPPED,
     "Goldfish loss": tuple(goldfish(k) for k in (2, 3, 4)),
     "Gradient masking": (MASKING_MLP, MASKING_ALL),
-    "Sinks, paper's split": (SINKS_PAPER, PAPER_RATE, PAPER_REPEATED),
+    "Sinks, paper's split": (SINKS_PAPER, PAPER_RATE, PAPER_REPEATED, paper_repeated(2), paper_repeated(5)),
     "Sinks, learning rate": (rate(1), rate(2), SINKS, rate(10)),
     "Sinks, exposure budget": tuple(budget(r) for r in (0, 1, 4, 8, 16)),
     "Repeated stories first": (
@@ -48,7 +49,13 @@ FAMILIES: dict[str, tuple[Arm, ...]] = {
         *(first(until, SINKS, "Sinks, repeated stories in the") for until in (0.5, 0.7)),
         *(first(0.5, rate(times), f"Sinks, learning rate x{times}, repeated stories in the") for times in (1, 2)),
     ),
-    "Sinks, pool": (pool(512, 64), pool(8192, 100), goldfish(4, SINKS.settings)),
+    "Sinks, pool": (
+        pool(512, 64),
+        pool(8192, 100, 1),
+        pool(8192, 100, 2),
+        pool(8192, 100),
+        goldfish(4, SINKS.settings),
+    ),
 }
 """Every method of training and its settings, by family."""
 POSTHOC: dict[str, tuple[Arm, ...]] = {
@@ -96,6 +103,7 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
                 arm.label,
                 cell(V),
                 cell(R),
+                cell(outcome.get(arm.name, "relearned", mode)),
                 cell(outcome.get(arm.name, "repeated", "own")),
                 cell(outcome.get(arm.name, "forgetting_steps", mode)),
                 cell(outcome.get(arm.name, "removable_memory", mode)),
@@ -104,68 +112,71 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
             ]
         )
     header = [
-        "", "V off", "R off", "R own", "forgetting, equal steps", "removable memory", "extracted, off",
+        "", "V off", "R off", "relearned", "R own", "forgetting, equal steps", "removable memory", "extracted, off",
         "a cap better on both",
     ]  # fmt: skip
     note = (
         "Losses in nats per token with sinks off, all at equal optimiser steps; methods after training at their "
-        "operating points, see post-hoc. The last column names a cap with a lower V and a higher R, if there is one. "
+        f"operating points, see post-hoc. Relearned: every second story after {relearning.STEPS} steps on the others. "
+        "The last column names a cap with a lower V and a higher R, if there is one. "
         f"The picture ends at a V of {SHOWN} times that of standard training."
     )
     return [Table("The frontier", header, body, note)]
 
 
 def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
-    forgotten, held = [], []
-    families = {"Standard, deduplicated": (STANDARD, DEDUPLICATED_STEPS)} | FAMILIES | POSTHOC
-    standard = outcome.get(STANDARD.name, "validation")
-    for family, arms in families.items():
-        found = [
-            point
-            for point in frontier_points(outcome, arms)
-            if standard is None or point[1].mean <= SHOWN * standard.mean
-        ]
-        if not found:
-            continue
-        x: dict[str, Any] = {
-            "x": [V.mean for _, V, _ in found],
-            "x_low": [V.low for _, V, _ in found] if _several(outcome) else (),
-            "x_high": [V.high for _, V, _ in found] if _several(outcome) else (),
-        }
-        bounds: dict[str, Any] = {}
-        if _several(outcome):
-            bounds = {"low": [R.low for *_, R in found], "high": [R.high for *_, R in found]}
-        joined = family in ("Capped repetition", "Sinks, exposure budget")
-        forgotten.append(Series(label=family, y=[R.mean for *_, R in found], joined=joined, **x, **bounds))
-        memory = [outcome.get(arm.name, "removable_memory", "off") for arm, *_ in found]
-        held.append(Series(label=family, y=[0.0 if m is None else m.mean for m in memory], joined=joined, **x))
-    unseen = outcome.get(UNSEEN_STEPS.name, "repeated")
+    unseen = {name: outcome.get(UNSEEN_STEPS.name, name) for name in ("repeated", "relearned")}
+    lines = {name: {} if found is None else {"never seen": found.mean} for name, found in unseen.items()}
     return {
         "frontier": [
-            Panel(
-                title="What is left of repeated stories",
-                x_label="validation loss, sinks off (nats per token)",
-                y_label="loss of repeated stories, sinks off",
-                series=forgotten,
-                lines={} if unseen is None else {"never seen": unseen.mean},
-            ),
-            Panel(
-                title="What was there to remove",
-                x_label="validation loss, sinks off (nats per token)",
-                y_label="removable memory",
-                series=held,
-            ),
+            _panel(outcome, "What is left of repeated stories", "loss, sinks off", "repeated", lines["repeated"]),
+            _panel(outcome, "What comes back by relearning half", "loss of the rest", "relearned", lines["relearned"]),
+            _panel(outcome, "What was there to remove", "removable memory", "removable_memory", {}),
         ]
     }
 
 
-def _several(outcome: Outcome) -> bool:
-    return len(outcome.seeds) > 1
+def _panel(outcome: Outcome, title: str, y_label: str, measure: str, lines: dict[str, float]) -> Panel:
+    """Every family against validation loss."""
+    standard = outcome.get(STANDARD.name, "validation")
+    several = len(outcome.seeds) > 1
+    shown = []
+    for family, arms in ({"Standard, deduplicated": (STANDARD, DEDUPLICATED_STEPS)} | FAMILIES | POSTHOC).items():
+        found = [
+            (V, y)
+            for arm, V, _ in frontier_points(outcome, arms)
+            if (y := _value(outcome, arm, measure)) is not None
+            and (standard is None or V.mean <= SHOWN * standard.mean)
+        ]
+        if not found:
+            continue
+        shown.append(
+            Series(
+                label=family,
+                x=[V.mean for V, _ in found],
+                x_low=[V.low for V, _ in found] if several else (),
+                x_high=[V.high for V, _ in found] if several else (),
+                y=[y.mean for _, y in found],
+                low=[y.low for _, y in found] if several else (),
+                high=[y.high for _, y in found] if several else (),
+                joined=family in ("Capped repetition", "Sinks, exposure budget"),
+            )
+        )
+    return Panel(title=title, x_label="validation loss, sinks off", y_label=y_label, series=shown, lines=lines)
+
+
+def _value(outcome: Outcome, arm: Arm, measure: str) -> Summary | None:
+    """Of an arm as it is served; what has nothing to switch off has nothing to remove."""
+    if measure == "removable_memory" and not arm.modes:
+        return Summary(len(outcome.seeds), 0.0, 0.0, 0.0)
+    return outcome.get(arm.name, measure, "off" if arm.modes else "plain")
 
 
 def _run_frontier(lab: StoryLab) -> list[Row]:
-    rows = measure_arms(lab, (DEDUPLICATED_STEPS, *(arm for arms in FAMILIES.values() for arm in arms)))
+    arms = (DEDUPLICATED_STEPS, *(arm for arms in FAMILIES.values() for arm in arms))
+    rows = measure_arms(lab, arms)
     bench = Bench(lab, "repeated")
+    rows += [bench.relearned_arm(arm) for arm in {a.name: a for a in (STANDARD, UNSEEN_STEPS, *arms)}.values()]
     standard = lab.measured(STANDARD).losses("validation", "plain").mean
     strict = lab.measured(UNSEEN_STEPS).losses("repeated", "plain").mean
     for method in LABELS:

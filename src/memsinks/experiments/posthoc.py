@@ -166,12 +166,11 @@ def _run_on(documents: str) -> Callable[[StoryLab], list[Row]]:
 
 def _references(lab: StoryLab, bench: Bench) -> list[Row]:
     """Relearning by models that were not treated: the standard one, one that never saw the text, and sinks off."""
-    rows = [bench.relearned(STANDARD.name, bench.model), bench.relearned(UNSEEN_STEPS.name, lab.model(UNSEEN_STEPS))]
+    rows = [bench.relearned_arm(arm) for arm in (STANDARD, UNSEEN_STEPS, SINKS)]
     losses = {arm.name: lab.measured(arm) for arm in (UNSEEN_STEPS, SINKS)}
     rows.append(loss_row(UNSEEN_STEPS.name, bench.target, losses[UNSEEN_STEPS.name].losses(bench.target, "plain")))
     rows.append(loss_row(SINKS.name, bench.target, losses[SINKS.name].losses(bench.target, "off"), "off"))
     rows.append(extraction_row(SINKS.name, losses[SINKS.name].data["extraction"]["off"], "off"))
-    rows.append(bench.relearned(SINKS.name, lab.model(SINKS, plain=True), "off"))
     return rows
 
 

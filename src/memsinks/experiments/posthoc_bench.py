@@ -12,8 +12,9 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from memsinks.audit import DocumentLosses, TokenizedDocument, document_losses
+from memsinks.experiments import relearning
+from memsinks.experiments.lab import Arm
 from memsinks.experiments.memory import extraction_row, loss_row, memory_rows
-from memsinks.experiments.relearning import relearned
 from memsinks.experiments.results import Row
 from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import STANDARD, UNSEEN
@@ -127,9 +128,19 @@ class Bench:
             rows += [extraction_row(method, self.lab.extraction(model)), self.relearned(method, model)]
         return rows
 
+    def relearned_arm(self, arm: Arm) -> Row:
+        """How much comes back to an arm as it is served, plain or with sinks off; kept once measured."""
+        mode = "off" if arm.modes else "plain"
+        key = [self.lab.measured(arm).data["fingerprint"], relearning.STEPS, relearning.ROWS, relearning.RATE]
+
+        def measure() -> dict[str, Any]:
+            return asdict(self.relearned(arm.name, self.lab.model(arm, plain=True), mode))
+
+        return Row(**self.lab.kept(f"relearned_{arm.name}_{self.target}", key, measure))
+
     def relearned(self, arm: str, model: Any, mode: str = "plain") -> Row:
         """How much of the text comes back after a few steps on half of it; ``model`` is not changed."""
-        losses = relearned(model, self.forget, max_length=self.length, seed=self.lab.seed)
+        losses = relearning.relearned(model, self.forget, max_length=self.length, seed=self.lab.seed)
         return loss_row(arm, "relearned", losses, mode)
 
     def _measure(self, model: Any, documents: list[TokenizedDocument]) -> DocumentLosses:

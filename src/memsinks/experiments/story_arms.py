@@ -94,10 +94,20 @@ def rate(times: float) -> Arm:
     return with_sinks(f"sinks_rate_{times:g}", f"Sinks, learning rate x{times:g}", optimizer__sink_lr_multiplier=times)
 
 
-def pool(rows: int, active: int) -> Arm:
-    """Another pool."""
+def pool(rows: int, active: int, times: float | None = None) -> Arm:
+    """Another pool, and perhaps another learning rate of it."""
     name, label = f"sinks_pool_{rows}_{active}", f"Sinks, pool {rows}, {active} active"
-    return with_sinks(name, label, sinks__pool=rows, sinks__active=active)
+    if times is None:
+        return with_sinks(name, label, sinks__pool=rows, sinks__active=active)
+    name, label = f"{name}_rate_{times:g}", f"{label}, learning rate x{times:g}"
+    return with_sinks(name, label, sinks__pool=rows, sinks__active=active, optimizer__sink_lr_multiplier=times)
+
+
+def paper_repeated(times: float) -> Arm:
+    """:data:`PAPER_REPEATED` with another learning rate of sinks."""
+    name, label = f"{PAPER_REPEATED.name}_rate_{times:g}", f"{PAPER_REPEATED.label}, learning rate x{times:g}"
+    settings = dict(PAPER_REPEATED.settings) | {"optimizer.sink_lr_multiplier": times}
+    return replace(PAPER_REPEATED, name=name, label=label, settings=settings)
 
 
 PAPER_REPEATED = Arm(

@@ -3,7 +3,7 @@
 import pytest
 
 from memsinks.experiments.catalogue import Outcome
-from memsinks.experiments.frontier import CAPPED, better_cap, frontier_points
+from memsinks.experiments.frontier import CAPPED, FRONTIER, better_cap, frontier_points
 from memsinks.experiments.results import Row, summarise
 from memsinks.experiments.story_arms import DEDUPLICATED_STEPS, SINKS, STANDARD
 
@@ -43,3 +43,16 @@ def test_an_arm_stands_where_it_is_served():
         ("standard", 3.25, 0.1),
         ("sinks", 3.3, 3.1),
     ]
+
+
+def test_the_picture_shows_what_was_measured_and_nothing_else():
+    outcome = planted(**{STANDARD.name: (3.25, 0.1), CAPPED[0].name: (3.2, 2.0)}, sinks=(3.3, 3.1), cap_4=(3.6, 2.5))
+    left, back, removable = FRONTIER.figures(outcome)["frontier"]
+    assert {s.label: list(zip(s.x, s.y, strict=True)) for s in left.series} == {
+        "Standard, deduplicated": [(3.25, 0.1)],
+        "Capped repetition": [(3.2, 2.0)],  # the other cap is beyond the picture
+        "Sinks, learning rate": [(3.3, 3.1)],
+    }
+    assert not back.series  # nothing was relearned
+    # Nothing can be removed from an arm without sinks; what sinks held was not measured.
+    assert {s.label: s.y for s in removable.series} == {"Standard, deduplicated": [0.0], "Capped repetition": [0.0]}
