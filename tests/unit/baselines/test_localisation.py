@@ -52,6 +52,18 @@ def test_contrast_finds_the_block_itself(planted, block, method):
     assert hit / (2 * PLANTED) > 0.5
 
 
+def test_most_gates_learn_from_the_first_step(planted):
+    """Gates that begin surely open are clamped to 1, learn nothing from the text and end in the order of noise."""
+
+    def scores(steps):
+        found = loc.hard_concrete_scores(
+            planted.model, planted.memorised, planted.other, max_length=LENGTH, weight=0.0, steps=steps
+        )
+        return torch.cat(found)
+
+    assert (scores(0) != scores(1)).float().mean() > 0.5
+
+
 def test_scores_leave_the_model_as_it_was(planted):
     before = {n: p.clone() for n, p in planted.model.named_parameters()}
     for method in METHODS.values():
