@@ -44,9 +44,9 @@ def prepare(
     """Tokenise documents into a corpus folder.
 
     The input is read once. Documents belong to one group if their texts differ at most in case and blanks, if they are
-    near-duplicates, or if passages that they share hold most of their words. The validation split holds out whole
-    groups; with identity ``column:NAME`` so do documents with the same value. With identity ``source`` they do not:
-    other chapters of a trained source are legitimate validation text. The split depends on the texts and ``seed``
+    near-duplicates, or if they share a passage and most of their words in runs. The validation split holds out whole
+    groups; with identity ``column:NAME`` it holds out all documents with the same value instead. With identity
+    ``source`` it does not: other chapters of a trained source are legitimate validation text. The split depends on the texts and ``seed``
     alone, not on the order of the input or on ``shard_documents``. A tokenizer is trained on the training split only.
 
     Stopped, by an error or from outside, it leaves what is finished in ``.OUTPUT.preparing``, and the same call goes on

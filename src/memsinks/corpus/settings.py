@@ -20,8 +20,8 @@ class GroupConfig:
         similarity: least Jaccard index, over runs of three words, of a near-duplicate and its representative, in
             ``(0, 1]``.
         passage_words: words in a row from which on a shared passage is certain to be found; at least 8.
-        template: a document belongs to a representative if passages that they share hold this part of the words of
-            each, in ``(0, 1]``.
+        template: least part of the runs of three words of each that a document shares with its representative, in
+            ``(0, 1]``: so the same form with other names belongs together. Asked of pairs that share a passage.
     """
 
     similarity: float = 0.7

@@ -27,7 +27,7 @@ class Work:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.path = output.parent / f".{output.name}.preparing"
+        self.path = output.parent.resolve() / f".{output.name}.preparing"
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -57,9 +57,9 @@ def test_the_manifest(tmp_path, write_rows, stories):
         for p in corpus.path.rglob("*")
         if p.is_file() and p.name not in ("manifest.json", "prepare.log")
     }
-    for name, split in (("train", ~corpus.is_validation), ("validation", corpus.is_validation)):
-        tokens = int(corpus.lengths[split].sum())
-        assert manifest["splits"][name] == {"documents": int(split.sum()), "tokens": tokens}
+    for name, chosen in (("train", ~corpus.is_validation), ("validation", corpus.is_validation)):
+        tokens = int(corpus.lengths[chosen].sum())
+        assert manifest["splits"][name] == {"documents": int(chosen.sum()), "tokens": tokens}
     assert [row["source"] for row in manifest["sources"]] == ["book-0", "book-1", "book-2"]
     assert sum(row["validation_documents"] for row in manifest["sources"]) == 4
     assert sum(row["tokens"] for row in manifest["sources"]) == corpus.lengths.sum()

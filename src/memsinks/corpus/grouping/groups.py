@@ -7,14 +7,14 @@ and C.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from memsinks.corpus.grouping.passages import Passage, covered, shared_passages
-from memsinks.corpus.grouping.similar import similar_pairs
+from memsinks.corpus.grouping.passages import Passage, shared_passages
+from memsinks.corpus.grouping.similar import candidate_pairs, resemblance, shingles
 
 Kind: TypeAlias = Literal["alone", "representative", "copy", "near", "template"]
 KINDS: tuple[Kind, ...] = ("alone", "representative", "copy", "near", "template")
@@ -26,19 +26,14 @@ class Likeness:
 
     Attributes:
         a, b: the texts.
-        jaccard: over runs of three words, where it reached the threshold; else 0.
-        shared: the smaller of the parts of their words that shared passages hold; 0 where there are none.
+        jaccard: index of their runs of three words.
+        shared: the smaller of the parts of their runs that both have.
     """
 
     a: int
     b: int
-    jaccard: float = 0.0
-    shared: float = 0.0
-
-    @property
-    def degree(self) -> float:
-        """By which texts choose their representative."""
-        return max(self.jaccard, self.shared)
+    jaccard: float
+    shared: float
 
 
 @dataclass(frozen=True)
@@ -63,17 +58,16 @@ def stars(count: int, edges: Iterable[Likeness]) -> Stars:
     for text in sorted(earlier):
         found = [edge for edge in earlier[text] if representative[edge.a] == edge.a]
         if found:
-            best = max(found, key=lambda edge: (edge.degree, -edge.a))
+            best = max(found, key=lambda edge: (edge.shared, -edge.a))
             representative[text], evidence[text] = best.a, best
     return Stars(representative, evidence)
 
 
 def likenesses(
     count: int,
-    bands: Iterator[np.ndarray],
+    bands: Iterable[np.ndarray],
     prints: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
     words: Callable[[int], np.ndarray],
-    lengths: np.ndarray,
     *,
     similarity: float,
     template: float,
@@ -81,26 +75,28 @@ def likenesses(
 ) -> tuple[list[Likeness], list[Passage]]:
     """Pairs of texts that are alike, and all passages that pairs of texts share.
 
+    Candidates are pairs with an equal band key, and pairs that share a passage.
+
     Args:
         count: of texts.
         bands: keys of one band after the other, ``uint64 [texts]``.
         prints: hashes, texts and positions of fingerprints, in portions that hold all of equal hashes.
         words: the word hashes of a text.
-        lengths: ``int64 [texts]``, its words.
         similarity, template, passage_words: see :class:`memsinks.corpus.settings.GroupConfig`.
     """
     order = np.arange(count)
-    found = {(a, b): Likeness(a, b, value) for a, b, value in similar_pairs(bands, order, words, similarity)}
     by_pair: dict[tuple[int, int], set[Passage]] = defaultdict(set)
     for hashes, texts, positions in prints:
-        for passages in shared_passages(hashes, texts, positions, order, words, passage_words):
-            by_pair[passages[0].a, passages[0].b].update(passages)
-    everything: list[Passage] = []
-    for (a, b), shared in sorted(by_pair.items()):
-        passages = sorted(shared, key=lambda p: (p.a_start, p.b_start))
-        everything += passages
-        part = min(covered(passages, "a") / lengths[a], covered(passages, "b") / lengths[b])
-        near = found.get((a, b))
-        if part >= template or near is not None:
-            found[a, b] = Likeness(a, b, 0.0 if near is None else near.jaccard, part)
-    return list(found.values()), everything
+        for found in shared_passages(hashes, texts, positions, order, words, passage_words):
+            by_pair[found[0].a, found[0].b].update(found)
+    pairs = sorted({*map(tuple, candidate_pairs(bands, order).tolist()), *by_pair})
+    alike, last, own = [], -1, np.empty(0, np.uint64)
+    for a, b in pairs:
+        if a != last:
+            last, own = a, shingles(words(a))
+        jaccard, shared = resemblance(own, shingles(words(b)))
+        if jaccard >= similarity or shared >= template:
+            alike.append(Likeness(a, b, jaccard, shared))
+    return alike, sorted(
+        {p for found in by_pair.values() for p in found}, key=lambda p: (p.a, p.b, p.a_start, p.b_start)
+    )

@@ -20,23 +20,13 @@ MOST_PARTNERS = 16
 
 @dataclass(frozen=True)
 class Passage:
-    """Words ``a_start:a_stop`` of document ``a`` are words ``b_start:b_stop`` of document ``b``; ``a`` comes first."""
+    """So many words of document ``a`` from ``a_start`` on are those of document ``b`` from ``b_start`` on."""
 
     a: int
     a_start: int
     b: int
     b_start: int
     words: int
-
-    @property
-    def a_stop(self) -> int:
-        """One past the last word in ``a``."""
-        return self.a_start + self.words
-
-    @property
-    def b_stop(self) -> int:
-        """One past the last word in ``b``."""
-        return self.b_start + self.words
 
 
 def fingerprints(words: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,16 +80,6 @@ def shared_passages(
         first, second = map(int, some[0, :2])
         if found := _matches(first, second, words(first), words(second), some[:, 2:], length):
             yield found
-
-
-def covered(passages: list[Passage], side: str) -> int:
-    """Words of document ``a`` or ``b`` that lie in at least one of the passages."""
-    intervals = sorted((getattr(p, f"{side}_start"), getattr(p, f"{side}_stop")) for p in passages)
-    total, reached = 0, 0
-    for start, stop in intervals:
-        total += max(0, stop - max(start, reached))
-        reached = max(reached, stop)
-    return total
 
 
 def _matches(a: int, b: int, a_words: np.ndarray, b_words: np.ndarray, hits: np.ndarray, length: int) -> list[Passage]:

@@ -5,7 +5,7 @@ of Massive Datasets", section 3.4. With :data:`BANDS` bands of :data:`ROWS` rows
 probability 1 - (1 - J^ROWS)^BANDS: 0.99 at 0.7, 0.9999 at 0.8, and 8 in a million at 0.05.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rensa import RMinHash
@@ -25,12 +25,16 @@ def shingles(words: np.ndarray) -> np.ndarray:
     return np.unique(runs(words, min(SHINGLE, len(words)))) if len(words) else np.empty(0, np.uint64)
 
 
-def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared over all shingles of two sets from :func:`shingles`; 0 where either is empty."""
+def resemblance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """How like two sets from :func:`shingles` are; 0 and 0 where either is empty.
+
+    Returns:
+        The Jaccard index, shared over all; and the smaller of the parts of either that are shared.
+    """
     if not len(a) or not len(b):
-        return 0.0
+        return 0.0, 0.0
     shared = len(np.intersect1d(a, b, assume_unique=True))
-    return shared / (len(a) + len(b) - shared)
+    return shared / (len(a) + len(b) - shared), shared / max(len(a), len(b))
 
 
 def band_keys(sets: Sequence[np.ndarray]) -> np.ndarray:
@@ -75,26 +79,15 @@ def candidates(keys: np.ndarray, order: np.ndarray, partners: int = MOST_PARTNER
     return np.concatenate(found) if found else np.empty((0, 2), np.int64)
 
 
-def similar_pairs(
-    bands: Iterator[np.ndarray], order: np.ndarray, words: Callable[[int], np.ndarray], threshold: float
-) -> Iterator[tuple[int, int, float]]:
-    """Verified pairs ``(a, b, jaccard)`` at or above ``threshold``, ``a`` first in ``order``; each pair once.
+def candidate_pairs(bands: Iterable[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """``int64 [pairs, 2]``: all candidates of all bands, each pair once, the document first in ``order`` first.
 
     Args:
         bands: keys of one band after the other, each ``uint64 [documents]``: one is in memory at a time.
         order: as for :func:`candidates`.
-        words: the word hashes of a document.
-        threshold: least Jaccard index.
     """
-    seen = np.empty(0, np.uint64)
+    found = np.empty(0, np.uint64)
     for keys in bands:
-        pairs = candidates(keys, order)
-        codes = (pairs[:, 0].astype(np.uint64) << np.uint64(32)) | pairs[:, 1].astype(np.uint64)
-        fresh = ~np.isin(codes, seen)
-        seen = np.union1d(seen, codes)
-        last, own = -1, np.empty(0, np.uint64)
-        for a, b in pairs[fresh][np.argsort(codes[fresh])].tolist():
-            if a != last:
-                last, own = a, shingles(words(a))
-            if (value := jaccard(own, shingles(words(b)))) >= threshold:
-                yield a, b, value
+        pairs = candidates(keys, order).astype(np.uint64)
+        found = np.union1d(found, (pairs[:, 0] << np.uint64(32)) | pairs[:, 1])
+    return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)

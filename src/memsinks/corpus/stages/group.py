@@ -19,13 +19,15 @@ GROUPS = pa.schema(
     {
         "document": pa.string(),
         "group_id": pa.uint64(),
+        "text_of": pa.string(),
         "representative": pa.string(),
         "kind": pa.string(),
         "jaccard": pa.float32(),
         "shared": pa.float32(),
     }
 )
-"""Of each document: its group, why it belongs to the representative, and how like the two are."""
+"""Of each document: its group, the document that stands for its text (of copies the first by name), why it belongs to
+the representative, and how like the two are."""
 PASSAGES = pa.schema(
     {
         "document": pa.string(),
@@ -56,7 +58,6 @@ def run(job: Job, task: int) -> None:
             signs.bands(),
             signs.prints(),
             signs.words,
-            signs.lengths(),
             similarity=chosen.similarity,
             template=chosen.template,
             passage_words=chosen.passage_words,
@@ -78,6 +79,7 @@ def _groups(
     representative: np.ndarray,
     evidence: dict[int, Likeness],
 ) -> pa.Table:
+    similarity = 1.0 if job.config.groups is None else job.config.groups.similarity
     members = np.bincount(representative[text], minlength=len(first))
     group_ids = [ids.group_id(bytes(known.hashes[d]), key=job.config.id_key) for d in first]
     rows: dict[str, list[object]] = {name: [] for name in GROUPS.names}
@@ -86,7 +88,7 @@ def _groups(
         why = evidence.get(own)
         kind: Kind
         if why is not None:
-            kind = "near" if why.jaccard >= why.shared else "template"
+            kind = "near" if why.jaccard >= similarity else "template"
         elif members[leader] == 1:
             kind = "alone"
         else:
@@ -94,6 +96,7 @@ def _groups(
         values = (
             names[document],
             group_ids[leader],
+            names[first[own]],
             names[first[leader]],
             kind,
             why.jaccard if why else float(kind != "alone"),

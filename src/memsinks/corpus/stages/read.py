@@ -42,7 +42,7 @@ FACTS = pa.schema(
         "bytes": pa.int64(),
     }
 )
-_PART_BYTES = 64 << 20
+_PART_BYTES = 32 << 20
 _GROUP_BYTES, _GROUP_ROWS = 8 << 20, 2048
 
 

@@ -105,15 +105,19 @@ def _names(job: Job, known: Facts) -> tuple[np.ndarray, list[dict[str, str]]]:
 
 
 def _split(job: Job, known: Facts, kept: np.ndarray, contents: list[np.ndarray]) -> np.ndarray:
-    """Documents of one text, one value of the identity column or one content are held out together, and groups too
-    unless the input says what is held out."""
+    """Documents that belong together are held out together: those of one text or content; of one value of the identity
+    column, or else of one group.
+
+    A group counts only where the unit is the document: groups that span the values of a column would join all of them.
+    """
     hashes = known.hashes[kept].tolist()
     links = [hashes, *(c[kept].tolist() for c in contents)]
     if job.identity.kind == "column":
         links.append(known.table["shared_id"].to_numpy()[kept].tolist())
-    if job.config.validation_column is None:
+    elif job.config.validation_column is None:
         group_ids = pq.read_table(job.work.folder(group.STAGE, 0) / "groups.parquet", columns=["group_id"])
         links.append(group_ids["group_id"].to_numpy()[kept].tolist())
+    if job.config.validation_column is None:
         assert job.config.validation_fraction is not None
         return hold_out(components(links), hashes, fraction=job.config.validation_fraction, seed=job.config.seed)
     places = np.array(known.table["where"].to_pylist(), dtype=object)[kept]

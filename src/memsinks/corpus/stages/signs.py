@@ -33,10 +33,6 @@ class Signs:
         """The word hashes of a text."""
         return self._words[int(self._documents[text])]
 
-    def lengths(self) -> np.ndarray:
-        """``int64 [texts]``: words of each, at least 1."""
-        return np.maximum(1, self._words.lengths[self._documents])
-
     def bands(self) -> Iterator[np.ndarray]:
         """Keys of one band after the other, ``uint64 [texts]``."""
         for band in range(BANDS):
