@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memsinks.corpus.stages.job import Job, Task
+from memsinks.corpus.work import LOGS
 from memsinks.errors import InputError, MemsinksError
 
 Kind = Literal["local", "slurm", "ray"]
@@ -62,7 +63,7 @@ class Datatrove:
             raise InputError(
                 "IDs are keyed, and other nodes need the secret: name the environment variable that has it there"
             )
-        logs = job.work.path / "logs" / f"{stage}-{uuid.uuid4().hex[:8]}"
+        logs = job.work.path / LOGS / f"{stage}-{uuid.uuid4().hex[:8]}"
         logs.mkdir(parents=True)
         step = _Step(
             replace(job, config=replace(job.config, id_key=None)),

@@ -27,7 +27,7 @@ from memsinks.corpus.stages.finish import finish
 from memsinks.corpus.stages.job import Job, Task
 from memsinks.corpus.stages.parts import parts, reports
 from memsinks.corpus.tokenizer import load_tokenizer
-from memsinks.corpus.work import Work
+from memsinks.corpus.work import LOGS, Work
 from memsinks.errors import InputError
 
 LOG = "prepare.log"
@@ -46,8 +46,9 @@ def prepare(
     The input is read once. Documents belong to one group if their texts differ at most in case and blanks, if they are
     near-duplicates, or if they share a passage and most of their words in runs. The validation split holds out whole
     groups; with identity ``column:NAME`` it holds out all documents with the same value instead. With identity
-    ``source`` it does not: other chapters of a trained source are legitimate validation text. The split depends on the texts and ``seed``
-    alone, not on the order of the input or on ``shard_documents``. A tokenizer is trained on the training split only.
+    ``source`` it does not: other chapters of a trained source are legitimate validation text. The split depends on the
+    texts and ``seed`` alone, not on the order of the input or on ``shard_documents``. A tokenizer is trained on the
+    training split only.
 
     Stopped, by an error or from outside, it leaves what is finished in ``.OUTPUT.preparing``, and the same call goes on
     from there.
@@ -78,7 +79,8 @@ def prepare(
             work.begin(_record(job))
             run.stages()
         except BaseException:
-            if not any(work.is_done(read.STAGE, task) for task in range(len(job.reading))):
+            kept = any(work.is_done(read.STAGE, task) for task in range(len(job.reading)))
+            if not kept and not (work.path / LOGS).exists():
                 work.remove()
             raise
         work.remove()

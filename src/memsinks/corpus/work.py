@@ -15,6 +15,8 @@ from memsinks.errors import InputError
 
 FORMAT_VERSION = 1
 _JOB = "job.json"
+LOGS = "logs"
+"""Folder of what executors of other machines log."""
 
 
 class Work:

@@ -21,8 +21,8 @@ CLAUSE = (
     "was posted, whatever the receiver may say of it."
 )
 LETTER = """Dear {name}, we write to you about your account number {number}. We thank you for the long years in which
-you have been a valued member of our reading club. From the first of {month} the yearly fee will be {fee} pounds, which we
-will collect from your bank as before. If you do not agree, please tell us within thirty days from the date of this
+you have been a valued member of our reading club. From the first of {month} the yearly fee will be {fee} pounds, which
+we will collect from your bank as before. If you do not agree, please tell us within thirty days from the date of this
 letter, by telephone or by post, and we will close your account without any cost to you. Your last order was {order}."""
 
 
