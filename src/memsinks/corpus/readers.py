@@ -106,9 +106,11 @@ def read_documents(
     Raises:
         InputError: a file, row or column cannot be used; the message names it. Also for a name that occurs twice.
     """
+    columns = columns or Columns()
+    columns.stored()  # refuses columns that do not go together
     first_seen: dict[str, str] = {}
     for table in find_tables(inputs):
-        for document in table_documents(table, columns or Columns(), table_rows(table, columns or Columns()), reject):
+        for document in table_documents(table, columns, table_rows(table, columns), reject):
             if document.name in first_seen:
                 error = name_taken(document.name, document.where, first_seen[document.name])
                 if reject is None:
