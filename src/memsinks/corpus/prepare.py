@@ -5,6 +5,7 @@ is finished stays there when the preparation is stopped, and the same call goes 
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,17 +100,17 @@ class _Run:
         columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), disable=not self.progress) as self.bars:
             _check_inputs(self.job)
-            self._stage("reading", read.STAGE, read.run, len(self.job.reading))
-            count = len(parts(self.job))
+            self._stage("reading", read.STAGE, read.run, range(len(self.job.reading)))
+            every_part = range(len(parts(self.job)))
             if self.job.config.groups is not None:
-                self._stage("signing", sign.STAGE, sign.run, count)
+                self._stage("signing", sign.STAGE, sign.run, every_part)
             self._once("grouping", group.STAGE, group.run)
             settling = 0
             while True:
                 self._once("splitting", settle.STAGE, settle.run, settling)
                 self._once("training the tokenizer", tokenise.TRAIN, tokenise.train, settling)
                 stage = f"{tokenise.STAGE}-{settling}"
-                self._stage("tokenising", stage, functools.partial(tokenise.run, settling=settling), count)
+                self._stage("tokenising", stage, functools.partial(tokenise.run, settling=settling), every_part)
                 contents = tokenise.written(self.job, settling)
                 decided = settle.settled(self.job, settling)
                 ids, used = contents["content_id"].to_numpy(), contents["length"].to_numpy() > 0
@@ -126,15 +127,18 @@ class _Run:
                 (folder / LOG).write_bytes((self.job.work.path / LOG).read_bytes())
 
     def _once(self, what: str, stage: str, task: Task, number: int = 0) -> None:
-        self._stage(what, stage, task, 1, number)
+        """A stage of one task, which needs all documents together: it stays in this process."""
+        self._stage(what, stage, task, [number], Local(1))
 
-    def _stage(self, what: str, stage: str, task: Task, count: int, first: int = 0) -> None:
-        wanted = range(first, first + count)
-        pending = [number for number in wanted if not self.job.work.is_done(stage, number)]
-        bar = self.bars.add_task(what, total=count, completed=count - len(pending))
+    def _stage(
+        self, what: str, stage: str, task: Task, numbers: Sequence[int], executor: Executor | None = None
+    ) -> None:
+        pending = [number for number in numbers if not self.job.work.is_done(stage, number)]
+        bar = self.bars.add_task(what, total=len(numbers), completed=len(numbers) - len(pending))
         if pending:
-            self._log(f"{what}: {len(pending)} of {count} tasks to do")
-            self.executor.run(self.job, stage, task, pending, functools.partial(self.bars.advance, bar))
+            self._log(f"{what}: {len(pending)} of {len(numbers)} tasks to do")
+            done = functools.partial(self.bars.advance, bar)
+            (executor or self.executor).run(self.job, stage, task, pending, done)
             self._log(f"{what}: done")
 
     def _log(self, message: str) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -193,18 +194,27 @@ def test_an_error_under_datatrove_is_that_of_the_task(tmp_path, write_rows):
     assert not (tmp_path / "corpus").exists()
 
 
-@pytest.mark.long
 def test_keyed_ids_travel_by_environment_only(inputs, tmp_path, monkeypatch):
     config = replace(CONFIG, id_key=b"the-secret")
-    expected = prepare(inputs, tmp_path / "a", config).hash
     with pytest.raises(InputError, match="name the environment variable"):
-        prepare(inputs, tmp_path / "b", config, executor=Datatrove(kind="local"))
-    executor = Datatrove(kind="local", key_variable="SECRET_OF_TEST")
-    monkeypatch.setenv("SECRET_OF_TEST", "another")
-    with pytest.raises(InputError, match="SECRET_OF_TEST of this node is not the secret"):
-        prepare(inputs, tmp_path / "c", config, executor=executor)
+        prepare(inputs, tmp_path / "corpus", config, executor=Datatrove(kind="local"))
+    sent = []
+
+    def keep(executor, step, stage, logs):
+        sent.append(pickle.loads(pickle.dumps(step)))
+        raise RuntimeError("not now")
+
+    monkeypatch.setattr(Datatrove, "_executor", keep)
+    with pytest.raises(RuntimeError, match="not now"):
+        prepare(inputs, tmp_path / "corpus", config, executor=Datatrove(kind="local", key_variable="SECRET_OF_TEST"))
+    assert b"the-secret" not in pickle.dumps(sent[0])
+    for secret in ("another", ""):
+        monkeypatch.setenv("SECRET_OF_TEST", secret)
+        with pytest.raises(InputError, match="SECRET_OF_TEST of this node is not the secret"):
+            sent[0](None, 0, 1)
     monkeypatch.setenv("SECRET_OF_TEST", "the-secret")
-    assert prepare(inputs, tmp_path / "c", config, executor=executor).hash == expected
+    sent[0](None, 0, 1)
+    assert Work(tmp_path / "corpus").is_done(read.STAGE, 0)
 
 
 SBATCH = """#!{python}
@@ -306,17 +316,21 @@ def test_a_document_without_tokens_is_rejected(tmp_path, write_rows):
 
 
 @pytest.mark.long
-def test_two_nodes_of_ray_do_the_tasks(inputs, tmp_path, expected):
+def test_two_nodes_of_ray_do_the_tasks(inputs, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    monkeypatch.setattr(pieces.cut, "__defaults__", (3 * TASK_BYTES,))  # Ray takes seconds to begin a task
+    config = replace(CONFIG, shard_documents=40)
+    expected = prepare(inputs, tmp_path / "expected", config).hash
+    node = {"num_cpus": 1, "memory": 1 << 31}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**node)
         ray.init(address=cluster.address, log_to_driver=False)
         assert len([node for node in ray.nodes() if node["Alive"]]) == 2
         executor = Datatrove(kind="ray", workers=2, memory_gb=1)
-        assert prepare(inputs, tmp_path / "corpus", CONFIG, executor=executor).hash == expected
+        assert prepare(inputs, tmp_path / "corpus", config, executor=executor).hash == expected
     finally:
         ray.shutdown()
         cluster.shutdown()
