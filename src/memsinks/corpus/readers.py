@@ -188,10 +188,9 @@ def _document(row: Mapping[str, Any], columns: Columns, where: str, table: str, 
         name = named
     source = None if columns.source is None else _label(row[columns.source], where, columns.source)
     kept = columns.governance() | {column: column for column in columns.metadata}
-    metadata = {name: _scalar(row[kept[name]], where, kept[name]) for name in columns.stored()}
-    for name in columns.governance():
-        if metadata[name] is not None:
-            metadata[name] = str(metadata[name])
+    metadata = {key: _scalar(row[kept[key]], where, kept[key]) for key in columns.stored()}
+    for key in columns.governance():
+        metadata[key] = None if metadata[key] is None else str(metadata[key])
     return Document(name, source or _folder(table, columns), text, metadata, where)
 
 

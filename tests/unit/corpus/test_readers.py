@@ -163,6 +163,7 @@ def test_columns_of_governance_have_names_of_their_own(tmp_path):
         metadata=("lang", "published"),
     )
     (found,) = read_documents(tmp_path, columns)
+    assert (found.name, found.source, found.text) == ("3", None, "text")
     assert found.metadata == {
         "licence": "CC0",
         "contract": "A-17",

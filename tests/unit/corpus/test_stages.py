@@ -316,6 +316,8 @@ def test_a_document_without_tokens_is_rejected(tmp_path, write_rows):
 
 
 @pytest.mark.long
+# A warning of Ray's that becomes an error is lost in a thread of datatrove, which then waits for ever.
+@pytest.mark.filterwarnings("ignore")
 def test_two_nodes_of_ray_do_the_tasks(inputs, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
