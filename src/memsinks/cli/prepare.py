@@ -10,7 +10,18 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from memsinks.config import Section, read_config
-from memsinks.corpus import Columns, Corpus, Executor, GroupConfig, Local, PrepareConfig, prepare
+from memsinks.corpus import (
+    Columns,
+    Consistency,
+    Corpus,
+    Executor,
+    GroupConfig,
+    Local,
+    PrepareConfig,
+    consistency,
+    prepare,
+)
+from memsinks.corpus.card import counted
 from memsinks.corpus.cluster import Datatrove
 from memsinks.errors import ConfigError, InputError
 
@@ -103,6 +114,8 @@ class Prepare:
         )
         console = Console()
         console.print(Markdown((corpus.path / "card.md").read_text(encoding="utf-8")))
+        for line in _remarks(consistency(corpus)):
+            console.print(line, highlight=False)
         console.print(_ids(corpus), highlight=False)
 
     def _columns(self) -> Columns:
@@ -133,6 +146,31 @@ class Prepare:
         if not value:
             raise InputError(f"--id-key-variable: the environment variable {self.id_key_variable} is not set or empty")
         return value.encode()
+
+
+def _remarks(found: Consistency) -> list[str]:
+    """What an operator should know of the IDs before training."""
+    lines = []
+    if found.torn:
+        lines.append(
+            f"[bold red]Near-copies under several IDs: {counted(len(found.torn), 'group')}[/], for example that of "
+            f"{found.torn[0].representative!r}; {found.stray_share:.1%} of the training tokens are under another ID "
+            "than most of their group. What is removed under one ID, the others still hold; with --ids group a group "
+            "has one."
+        )
+    if found.spanning:
+        example = ", ".join(map(repr, next(iter(found.spanning.values()))))
+        lines.append(
+            f"[bold red]Of several sources: {counted(len(found.spanning), 'ID')}[/], for example of {example}. "
+            "Removing one source takes from the others."
+        )
+    if found.variants:
+        example = ", ".join(map(repr, found.variants[0]))
+        lines.append(f"Spelled in several ways: {counted(len(found.variants), 'source')}, for example {example}.")
+    if found.passages_across:
+        pairs = counted(found.passages_across, "pair")
+        lines.append(f"Sharing a passage across groups: {pairs} of documents; `memsinks why` has it.")
+    return lines
 
 
 def _ids(corpus: Corpus) -> str:

@@ -1,5 +1,6 @@
 """Corpora: read documents, split them, tokenise them, and open the result."""
 
+from memsinks.corpus.consistency import Consistency, consistency
 from memsinks.corpus.corpus import Corpus
 from memsinks.corpus.executors import Executor, Local
 from memsinks.corpus.prepare import prepare
@@ -10,6 +11,7 @@ from memsinks.corpus.why import Why, why
 
 __all__ = [
     "Columns",
+    "Consistency",
     "Corpus",
     "Document",
     "Executor",
@@ -17,6 +19,7 @@ __all__ = [
     "Local",
     "PrepareConfig",
     "Why",
+    "consistency",
     "encode_document",
     "load_tokenizer",
     "prepare",

@@ -67,13 +67,13 @@ def card_text(summary: dict[str, Any]) -> str:
     lines = [
         "# Corpus card",
         "",
-        f"{summary['documents']:,} documents, {summary['bytes']:,} bytes of text, {summary['tokens']:,} tokens; "
-        f"{splits['validation']['documents']:,} documents ({splits['validation']['tokens']:,} tokens) are held out. "
+        f"{counted(summary['documents'], 'document')}, {summary['bytes']:,} bytes of text, "
+        f"{summary['tokens']:,} tokens; {splits['validation']['documents']:,} documents ({splits['validation']['tokens']:,} tokens) are held out. "
         f"Sequence IDs are by {summary['identity']}.",
         "",
     ]
     if summary["rejected"]:
-        lines += [f"**{summary['rejected']:,} rows were rejected**; `rejects.jsonl` has each with its reason.", ""]
+        lines += [f"**Rejected: {counted(summary['rejected'], 'row')}**; `rejects.jsonl` has each with its reason.", ""]
     header = ["source", "documents", "held out", "tokens", "bytes"]
     largest = sorted(summary["sources"], key=lambda row: (-row["tokens"], row["source"] or ""))
     rows = [
@@ -97,9 +97,10 @@ def card_text(summary: dict[str, Any]) -> str:
     lines += [
         "## Groups",
         "",
-        f"{groups['copies']:,} copies, {groups['near']:,} near-duplicates and {groups['template']:,} documents that "
-        f"share most of their words with another, in {groups['groups']:,} groups; {groups['alone']:,} documents are "
-        f"like no other. {groups['held_out_like_training']:,} held-out documents are in a group with training text.",
+        f"Copies: {groups['copies']:,}; near-duplicates: {groups['near']:,}; documents that share most of their words "
+        f"with another: {groups['template']:,}; in {counted(groups['groups'], 'group')}. Like no other: "
+        f"{counted(groups['alone'], 'document')}. Held out, but in a group with training text: "
+        f"{counted(groups['held_out_like_training'], 'document')}.",
         "",
     ]
     if spanning := groups["spanning_sources"]:
@@ -108,7 +109,8 @@ def card_text(summary: dict[str, Any]) -> str:
             for row in spanning[:SHOWN]
         ]
         lines += [
-            f"**{len(spanning):,} groups span sources**: what is removed with one source, another still holds.",
+            f"**Spanning sources: {counted(len(spanning), 'group')}**. What is removed with one source, another still "
+            "holds.",
             "",
             *_table(["group", "representative", "documents", "sources"], rows),
             *_more(len(spanning)),
@@ -169,6 +171,11 @@ def _column(folder: Path, shards: Sequence[str], name: str) -> list[Any]:
         with pa.memory_map(str(folder / shard)) as source:
             found += pa.ipc.open_file(source).read_all()[name].to_pylist()
     return found
+
+
+def counted(count: int, one: str) -> str:
+    """A number and what is counted: 1 group, 2 groups."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def _shown(value: str | None) -> str:

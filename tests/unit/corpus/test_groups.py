@@ -143,7 +143,7 @@ def test_the_card_lists_groups_that_span_sources(corpus):
     assert card["groups"]["copies"] + card["groups"]["near"] + card["groups"]["template"] == 4 + 3
     assert sum(row["bytes"] for row in card["sources"]) == card["bytes"]
     text = (corpus.path / "card.md").read_text()
-    assert "**1 groups span sources**" in text
+    assert "**Spanning sources: 1 group**" in text
     assert card["inputs"][0]["sha256"] in text
 
 

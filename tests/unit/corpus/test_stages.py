@@ -230,8 +230,11 @@ SRUN = '#!/bin/bash\nwhile [[ "$1" == -* ]]; do [[ "$1" == -n ]] && shift; shift
 
 
 @pytest.mark.long
-def test_slurm_scripts_do_the_tasks(inputs, tmp_path, expected, monkeypatch):
+def test_slurm_scripts_do_the_tasks(inputs, tmp_path, monkeypatch):
     """A stand-in for Slurm runs the array of jobs that would be submitted, one after the other."""
+    monkeypatch.setattr(pieces.cut, "__defaults__", (3 * TASK_BYTES,))  # every task is a new process
+    config = replace(CONFIG, shard_documents=40)
+    expected = prepare(inputs, tmp_path / "expected", config).hash
     programs = tmp_path / "bin"
     programs.mkdir()
     log = tmp_path / "slurm.log"
@@ -239,12 +242,13 @@ def test_slurm_scripts_do_the_tasks(inputs, tmp_path, expected, monkeypatch):
         ("sbatch", SBATCH.format(python=sys.executable, log=str(log))),
         ("srun", SRUN),
         ("squeue", "#!/bin/bash\n"),
+        ("scontrol", "#!/bin/bash\necho this\n"),
     ):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     executor = Datatrove(kind="slurm", partition="cpu")
-    found = prepare(inputs, tmp_path / "corpus", CONFIG, executor=executor)
+    found = prepare(inputs, tmp_path / "corpus", config, executor=executor)
     assert found.hash == expected, log.read_text()
 
 
@@ -290,7 +294,7 @@ def test_rows_that_cannot_be_used_are_listed(tmp_path, write_rows):
         "10": "invalid JSON",
     }.items():
         assert reason in reasons[line]
-    assert "**7 rows were rejected**" in (corpus.path / "card.md").read_text()
+    assert "**Rejected: 7 rows**" in (corpus.path / "card.md").read_text()
     table = pq.read_table(corpus.path / "groups.parquet")
     assert table["document"].to_pylist() == corpus.documents
     with pytest.raises(InputError, match="all 1 rows were rejected"):
