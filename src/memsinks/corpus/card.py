@@ -68,7 +68,8 @@ def card_text(summary: dict[str, Any]) -> str:
         "# Corpus card",
         "",
         f"{counted(summary['documents'], 'document')}, {summary['bytes']:,} bytes of text, "
-        f"{summary['tokens']:,} tokens; {splits['validation']['documents']:,} documents ({splits['validation']['tokens']:,} tokens) are held out. "
+        f"{summary['tokens']:,} tokens; {splits['validation']['documents']:,} documents "
+        f"({splits['validation']['tokens']:,} tokens) are held out. "
         f"Sequence IDs are by {summary['identity']}.",
         "",
     ]
