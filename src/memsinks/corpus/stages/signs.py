@@ -9,7 +9,7 @@ from memsinks.corpus.grouping.similar import BANDS
 from memsinks.corpus.stages import sign
 from memsinks.corpus.stages.job import Job
 
-_PORTION = 1 << 24
+_PORTION = 1 << 22
 """Fingerprints in memory at a time."""
 
 
