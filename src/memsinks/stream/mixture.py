@@ -110,8 +110,9 @@ def weighted_factors(
     group = find_names(sources, named, "source")
     rest = (group < 0) & ~text.is_validation
     if OTHERS not in share and rest.any():
+        name = shown(min(sources[i] for i in np.flatnonzero(rest)))
         raise InputError(
-            f"the source {shown(sources[int(np.argmax(rest))])} has no weight; give it one, or give {OTHERS!r} one "
+            f"the source {name} has no weight; give it one, or give {OTHERS!r} one "
             "for all other sources together (0 leaves them out)"
         )
     group[group < 0] = len(named)
