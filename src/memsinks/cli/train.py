@@ -16,7 +16,7 @@ from memsinks.runs.build import Blueprint, plan_model, plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import Estimate, estimate_run
 from memsinks.runs.estimate_table import render
-from memsinks.runs.exposures import exposures_table
+from memsinks.runs.exposures import exposures_table, show
 from memsinks.runs.run import execute
 from memsinks.training.run import planned_steps, training_rows
 
@@ -53,7 +53,7 @@ class Train:
         if self.estimate:
             blueprint = plan_run(self.config) if self.config.corpus.path.exists() else None
             if blueprint is not None:
-                console.print(exposures_table(self.config, blueprint.text))
+                show(exposures_table(self.config, blueprint.text))
             console.print(render(estimate(self.config, self.devices, self.device, blueprint)))
             return 0
         finished = execute(self.config, fresh=self.fresh)

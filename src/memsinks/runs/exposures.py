@@ -100,10 +100,9 @@ def exposures_table(config: RunConfig, text: TrainText) -> Table:
     return table
 
 
-def show(table: Table) -> None:
-    """Print a table on standard error, whole also where the terminal is narrower."""
-    console = Console(stderr=True)
-    console.print(table, width=max(console.width, _WIDTH), crop=False, overflow="ignore")
+def show(table: Table, *, stderr: bool = False) -> None:
+    """Print a table whole, also where the terminal is narrower: figures that are cut off say nothing."""
+    Console(stderr=stderr, width=max(Console(stderr=stderr).width, _WIDTH)).print(table)
 
 
 def as_lines(table: Table) -> list[str]:

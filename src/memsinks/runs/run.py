@@ -115,7 +115,7 @@ def execute(
         notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
         table = exposures_table(config, blueprint.text) if first else None
         if table is not None and not compact:
-            show(table)
+            show(table, stderr=True)
         view = None
         if config.logging.live:
             shown = [] if compact else notes

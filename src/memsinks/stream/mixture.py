@@ -110,7 +110,7 @@ def weighted_factors(
     group = find_names(sources, named, "source")
     rest = (group < 0) & ~text.is_validation
     if OTHERS not in share and rest.any():
-        name = shown(min(sources[i] for i in np.flatnonzero(rest)))
+        name = shown(min(sources[i] for i in np.flatnonzero(rest).tolist()))
         raise InputError(
             f"the source {name} has no weight; give it one, or give {OTHERS!r} one "
             "for all other sources together (0 leaves them out)"
