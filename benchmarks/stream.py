@@ -48,7 +48,7 @@ def story_corpus(directory: Path, stories: int) -> Corpus:
     found = [d for d in read_documents([story_file()], columns) if SHAPE.shortest <= len(d.text) <= SHAPE.longest]
     chosen = np.sort(np.random.default_rng(0).permutation(len(found))[:stories])
     records = [{"id": d.name, "source": d.source, "text": d.text, **d.metadata} for d in (found[i] for i in chosen)]
-    settings = PrepareConfig(columns=columns, vocab_size=SHAPE.vocabulary, validation_fraction=0.0)
+    settings = PrepareConfig(columns=columns, groups=None, vocab_size=SHAPE.vocabulary, validation_fraction=0.0)
     return prepare(datasets.Dataset.from_list(records), directory, settings, progress=False)
 
 

@@ -17,6 +17,7 @@ from memsinks.cli.prepare import Prepare
 from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.train import Train, train_defaults
+from memsinks.cli.why import Explain
 from memsinks.errors import MemsinksError
 
 
@@ -48,6 +49,7 @@ def _commands(arguments: Sequence[str]) -> Any:
     # Options of `train` are named as the keys of its file, section first; those of the others have no sections.
     others = {
         "prepare": Prepare,
+        "why": Explain,
         "evaluate": Evaluate,
         "export": Export,
         "plot": Plot,

@@ -60,6 +60,7 @@ class TrainText:
         default = asdict(Treatment())
         return {
             "corpus": self.corpus.hash,
+            **({} if self.corpus.ids is None else {"ids": self.corpus.ids}),
             "plan": self.plan.hash,
             "governed": hashlib.sha256(self.governed.tobytes()).hexdigest(),
             **{key: value for key, value in asdict(self.treatment).items() if value != default[key]},
