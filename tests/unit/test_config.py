@@ -74,7 +74,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path, text, key, neare
 
 
 def test_a_key_like_no_other_comes_with_the_keys_of_its_section(tmp_path):
-    assert refusal("[corpus]\nzzz = 3", tmp_path) == "unknown key 'corpus.zzz'; keys of corpus are path, verify"
+    assert refusal("[corpus]\nzzz = 3", tmp_path) == "unknown key 'corpus.zzz'; keys of corpus are path, verify, ids"
     top = refusal("zzz = 3", tmp_path)
     assert top.startswith("unknown key 'zzz'; top-level keys are seed, stream, ")
     assert set(top.rpartition(" are ")[2].split(", ")) == {f.name for f in fields(RunConfig)}
@@ -372,7 +372,7 @@ VALUES = {
     "model.config": Path("c"),
     "model.pretrained": "m", "sinks.pool": 5, "sinks.active": 0.5, "sinks.shared": 0.5, "sinks.init": "noop",
     "parallel.sinks": "dense", "sinks.attach": False, "sinks.layers": "late", "sinks.mask": "shared",
-    "exposures.govern": "all", "exposures.shared_budget": 4,
+    "exposures.govern": "all", "exposures.shared_budget": 4, "corpus.ids": "source",
 }  # fmt: skip
 
 
