@@ -9,13 +9,14 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_origin, get_type_hints
 
 import docstring_parser
 import tomlkit
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from tyro.constructors import PrimitiveConstructorSpec
 
 from memsinks.errors import ConfigError
 
@@ -27,6 +28,35 @@ class Section:
 
 
 C = TypeVar("C", bound=Section)
+
+LATER: Mapping[str, bool] = {"later": True}
+"""Metadata of a key (``field(metadata=LATER)``) that came after hashes were kept: it is hashed only where it is not at
+its default, so that what was made before it still has its hash."""
+
+
+def _numbers(arguments: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for argument in arguments:
+        name, sign, number = argument.rpartition("=")
+        if not sign:
+            raise ValueError(f"{argument!r} is not NAME=NUMBER")
+        if name in found:
+            raise ValueError(f"{name!r} is there twice")
+        found[name] = float(number)
+    return found
+
+
+Numbers = Annotated[
+    dict[str, float],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME=NUMBER ...]",
+        instance_from_str=_numbers,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{name}={number!r}" for name, number in value.items()],
+    ),
+]
+"""Type of a key that gives numbers to names: ``{ "a" = 0.7, "b" = 0.3 }`` in TOML, ``a=0.7 b=0.3`` as an option."""
 
 
 def read_config(cls: type[C], file: Path) -> C:
@@ -68,10 +98,26 @@ def config_toml(config: Section) -> str:
 
 
 def config_hash(config: Section) -> str:
-    """SHA-256, as hexadecimal digits, of the configuration's values (not of comments or layout)."""
-    # asdict takes dataclass instances, which every subclass of Section is.
-    canonical = json.dumps(asdict(_normal(config)), sort_keys=True, default=str)
+    """SHA-256, as hexadecimal digits, of the configuration's values (not of comments or layout).
+
+    Keys that came :data:`LATER` count only where they are not at their defaults.
+    """
+    canonical = json.dumps(_hashed(_normal(config)), sort_keys=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _hashed(config: Any) -> dict[str, Any]:
+    values = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.metadata.get("later") and value == _default(field):
+            continue
+        values[field.name] = _hashed(value) if is_dataclass(value) else value
+    return values
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def differences(old: Section, new: Section) -> list[str]:
@@ -123,13 +169,22 @@ def _write(table: Any, config: Any) -> None:
         if value is None:
             table.add(tomlkit.comment(f"{name} ="))
         else:
-            table.add(name, str(value) if isinstance(value, Path) else value)
+            table.add(name, _toml(value))
     for field in fields(config):
         if field.name not in plain:
             section = tomlkit.table()
             _write(section, getattr(config, field.name))
             table.add(tomlkit.nl())
             table.add(field.name, section)
+
+
+def _toml(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # On one line, for the keys below it would else belong to the table.
+        inline = tomlkit.inline_table()
+        inline.update(value)
+        return inline
+    return str(value) if isinstance(value, Path) else value
 
 
 def _wrapped(text: str, width: int = 110) -> Iterator[str]:
@@ -151,19 +206,29 @@ def _keys(cls: Any, prefix: str = "") -> Iterator[str]:
         yield prefix + field.name
 
 
+def _tables(cls: Any, prefix: str = "") -> Iterator[str]:
+    """The keys whose value is a mapping."""
+    for name, kind in get_type_hints(cls).items():
+        if is_dataclass(kind):
+            yield from _tables(kind, f"{prefix}{name}.")
+        elif get_origin(kind) is dict:
+            yield prefix + name
+
+
 _EXPECTED = {
     "int_type": "an integer",
     "float_type": "a number",
     "string_type": "a string",
     "bool_type": "true or false",
     "tuple_type": "a list",
+    "dict_type": "a table of names and numbers",
     "dataclass_type": "a section",
 }
 """In TOML's words, by pydantic's name of the error."""
 
 
 def _problems(cls: type, error: ValidationError) -> Iterator[str]:
-    known = list(_keys(cls))
+    known, tables = list(_keys(cls)), set(_tables(cls))
     # The alternatives of a union are reported one by one.
     expected: dict[tuple[str, str], list[str]] = {}
     for problem in error.errors(include_url=False):
@@ -171,10 +236,11 @@ def _problems(cls: type, error: ValidationError) -> Iterator[str]:
         if problem["type"] == "unexpected_keyword_argument":
             yield _unknown(".".join(map(str, path)), str(path[-1]), known)
             continue
-        # A union adds the names of its alternatives to the location, and a list the number of the entry.
+        # A union adds the names of its alternatives to the location, and a list or table the entry.
         ends = range(len(path), 0, -1)
         end = next((end for end in ends if ".".join(map(str, path[:end])) in known), 0)
-        entry = "".join(f"[{part}]" for part in path[end:] if isinstance(part, int))
+        in_table = ".".join(map(str, path[:end])) in tables
+        entry = "".join(f"[{part!r}]" for part in path[end:] if in_table or isinstance(part, int))
         kind = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Input should be "))
         expected.setdefault((".".join(map(str, path[:end])) + entry, repr(problem["input"])), []).append(kind)
     for (key, given), kinds in expected.items():

@@ -130,6 +130,98 @@ def test_counted_exposures_are_the_planned_ones(workspace):
     assert dict(counter.counts) == expected
 
 
+MIXTURE = """
+[exposures]
+weights = { "p0" = 0.6, "*" = 0.4 }
+mixture_epochs = 2.0
+epochs = 2
+cap_id = 9
+govern = "sources"
+govern_values = ["p0"]
+"""
+
+
+def mixture_file(path, output, corpus, more=""):
+    path.write_text(f"output = '{output}'\n[corpus]\npath = '{corpus}'\n{MIXTURE}{SMALL}{more}")
+    return path
+
+
+def test_a_mixture_is_shown_stored_and_trained(workspace, tmp_path, capsys):
+    from memsinks.corpus import Corpus
+    from memsinks.stream import ExposurePlan
+    from memsinks.training.exposures import ExposureCounter
+
+    root, _ = workspace
+    run = tmp_path / "run"
+    file = mixture_file(tmp_path / "run.toml", run, root / "corpus")
+    # An option replaces the table of the file, and the run file that is written back says so.
+    options = ["--exposures.weights", "p0=0.5", "*=0.5", "--exposures.mixture-epochs", "1.8"]
+    assert main(["train", str(file), *options]) == 0
+    shown = capsys.readouterr().err
+    log = (tmp_path / "run-run" / "run.log").read_text()
+    for text in (shown, log):
+        assert text.index("Planned exposures") < text.index("step 0/")
+        for line in ("p0", "p1", "p2", "all"):
+            assert any(line in row.split() for row in text.splitlines()), line
+    written = read_config(RunConfig, run / "run.toml")
+    assert written.exposures.weights == {"p0": 0.5, "*": 0.5}
+    assert written.exposures.mixture_epochs == 1.8
+    record = json.loads((run / "run.json").read_text())
+    assert record["config_sha256"] == config_hash(written)
+    # The stored plan is the one in the record, and what training counted.
+    corpus, counter = Corpus.open(root / "corpus"), ExposureCounter()
+    plan = ExposurePlan.load(run / "plan.parquet", corpus)
+    assert plan.hash == record["text"]["plan"]
+    assert (tmp_path / "run-run" / "plan.parquet").read_bytes() == (run / "plan.parquet").read_bytes()
+    once = ExposurePlan.once(corpus)
+    made = once.weighted({"p0": 0.5, "*": 0.5}, mixture_epochs=1.8).epochs(2).cap_id(9)
+    assert plan.counts.tolist() == made.counts.tolist()
+    counter.load(run)
+    expected = {int(i): int(n) for i, n in zip(corpus.sequence_ids, plan.counts, strict=True) if n}
+    assert dict(counter.counts) == expected
+    # As a plan file it makes the same text.
+    again = mixture_file(tmp_path / "again.toml", tmp_path / "again", root / "corpus")
+    again.write_text(again.read_text().replace(MIXTURE, f"[exposures]\nplan = '{run / 'plan.parquet'}'\n"))
+    capsys.readouterr()
+    assert main(["train", str(again), "--estimate"]) == 0
+    table = capsys.readouterr().out
+    assert "Planned exposures" in table
+    assert f"{plan.tokens:,}" in table
+
+
+def test_a_changed_plan_does_not_go_on_from_a_checkpoint(workspace, tmp_path, capsys):
+    from memsinks.corpus import Corpus
+    from memsinks.stream import ExposurePlan
+
+    root, _ = workspace
+    run, stored = tmp_path / "run", tmp_path / "run-run" / "plan.parquet"
+    file = mixture_file(tmp_path / "run.toml", run, root / "corpus")
+    assert main(["train", str(file)]) == 0
+    shutil.rmtree(run)
+    before, plan = stored.read_bytes(), ExposurePlan.load(stored, Corpus.open(root / "corpus"))
+    changed = ["--exposures.weights", "p0=0.5", "*=0.5"]
+    assert main(["train", str(file), *changed]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "is of a run with another text, plan (exposures of '" in message
+    assert "more documents differ" in message
+    assert message.endswith("; restore [exposures] and the seed, or start over (--fresh)")
+    name = message.partition("exposures of '")[2].partition("'")[0]
+    assert f"'{name}': {plan.counts[plan.corpus.index(name)]} there, " in message
+    assert stored.read_bytes() == before
+    # A file that is gone, broken or another says nothing; the hash in the checkpoint decides.
+    for content in (None, b"nothing"):
+        stored.unlink()
+        if content is not None:
+            stored.write_bytes(content)
+        assert main(["train", str(file), *changed]) == 2
+        assert "with another text, plan; restore" in capsys.readouterr().err
+        if content is None:
+            stored.touch()
+    assert main(["train", str(file)]) == 0
+    assert stored.read_bytes() == before
+    assert run.is_dir()
+
+
 def test_evaluate(workspace, capsys):
     root, _ = workspace
     arguments = ["evaluate", str(root / "run"), str(root / "corpus"), "--output", str(root / "figures.json")]
@@ -183,6 +275,9 @@ OUT = ("--output", "{out}", "--corpus.path", "{corpus}")
         (["train", *OUT, "--corpus.path", "{root}/nothing"], ["nothing"]),
         (["train", *OUT, "--model.pretrained", "{root}/nothing"], ["model.pretrained", "nothing"]),
         (["train", *OUT, "--exposures.govern", "sources", "--exposures.govern-values", "p9"], ["p9"]),
+        (["train", *OUT, "--exposures.weights", "p9=1", "*=1"], ["exposures.weights", "'p9'", "did you mean"]),
+        (["train", *OUT, "--exposures.weights", "p1=nan"], ["exposures.weights", "nan"]),
+        (["train", *OUT, "--exposures.cap-id", "0"], ["exposures.cap_id", "at least 1"]),
         (["train", "{root}/nothing.toml"], ["nothing.toml"]),
         (["train", *OUT, "--sinks.shared", "0.7", "--sinks.pool", "9"], ["sinks.shared", "sinks.pool"]),
         (["prepare", "{root}/nothing.jsonl", "--output", "{out}"], ["nothing.jsonl"]),

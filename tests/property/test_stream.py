@@ -2,19 +2,19 @@
 
 import json
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import check_stream
 
 from memsinks import ids
 from memsinks.corpus import Columns, Corpus, PrepareConfig, prepare
 from memsinks.corpus.split import components, hold_out
 from memsinks.errors import InputError
-from memsinks.stream import ExposurePlan, build_stream, chunk, order, pack
+from memsinks.stream import ExposurePlan, chunk, order, pack
 
 FEW = settings(max_examples=25, deadline=None)
 MANY = settings(max_examples=100, deadline=None)
@@ -92,35 +92,8 @@ def test_the_stream_is_the_plan(corpus, data):
     sinks_on = np.array(data.draw(st.lists(st.booleans(), min_size=len(corpus), max_size=len(corpus))))
     max_length, packed = data.draw(st.integers(3, 80)), data.draw(st.booleans())
     window, seed = data.draw(st.integers(1, 50)), data.draw(st.integers(0, 2**64))
-    rows = build_stream(corpus, plan, seed=seed, max_length=max_length, packed=packed, governed=sinks_on, window=window)
-
-    documents, starts, stops = chunk(corpus.lengths, max_length)
-    known = {
-        (int(corpus.sequence_ids[d]), tuple(corpus.tokens(int(d))[a:b].tolist())): (int(d), int(a))
-        for d, a, b in zip(documents, starts, stops, strict=True)
-    }
     assert len(set(corpus.sequence_ids.tolist())) == len(corpus)
-    seen: Counter[tuple[int, int]] = Counter()
-    begun: Counter[int] = Counter()
-    for i in range(len(rows)):
-        row = rows[i]
-        assert int(row["tokens_used"]) == len(row["input_ids"]) <= max_length
-        names = row["sequence_ids"].view(np.uint64)
-        begins = np.flatnonzero(row["labels"] == -100)
-        for piece in np.split(np.arange(len(names)), begins[1:]):
-            assert len(set(names[piece].tolist())) == 1
-            # Every token's sequence ID is that of the document it comes from.
-            document, start = known[int(names[piece[0]]), tuple(row["input_ids"][piece].tolist())]
-            assert (row["sink_mask"][piece] == sinks_on[document]).all()
-            seen[document, start] += 1
-        begun.update(row["exposed_ids"].view(np.uint64).tolist())
-    # Repeated chunks of one document with equal tokens share a key of `known`, so compare counts through it.
-    expected: Counter[tuple[int, int]] = Counter()
-    for d, a, b in zip(documents, starts, stops, strict=True):
-        key = known[int(corpus.sequence_ids[d]), tuple(corpus.tokens(int(d))[a:b].tolist())]
-        expected[key] += int(counts[d])
-    assert seen == +expected
-    assert begun == +Counter({int(corpus.sequence_ids[d]): int(counts[d]) for d in range(len(corpus))})
+    check_stream(corpus, plan, sinks_on, max_length=max_length, packed=packed, window=window, seed=seed)
 
 
 @MANY

@@ -6,10 +6,21 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
+import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memsinks.config import Section, config_hash, config_toml, differences, flat_values, parse_config, read_config
+from memsinks.config import (
+    LATER,
+    Numbers,
+    Section,
+    config_hash,
+    config_toml,
+    differences,
+    flat_values,
+    parse_config,
+    read_config,
+)
 from memsinks.errors import ConfigError
 from memsinks.runs.config import CorpusConfig, ExposureConfig, ModelConfig, RunConfig, SinksConfig
 from memsinks.sinks.config import Allocation, Init, Kernel, Mask
@@ -63,7 +74,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path, text, key, neare
 
 
 def test_a_key_like_no_other_comes_with_the_keys_of_its_section(tmp_path):
-    assert refusal("[corpus]\nzzz = 3", tmp_path) == "unknown key 'corpus.zzz'; keys of corpus are path, verify"
+    assert refusal("[corpus]\nzzz = 3", tmp_path) == "unknown key 'corpus.zzz'; keys of corpus are path, verify, ids"
     top = refusal("zzz = 3", tmp_path)
     assert top.startswith("unknown key 'zzz'; top-level keys are seed, stream, ")
     assert set(top.rpartition(" are ")[2].split(", ")) == {f.name for f in fields(RunConfig)}
@@ -100,6 +111,11 @@ def test_all_unknown_keys_and_wrong_types_are_listed_once(tmp_path):
         ("[exposures]\nrepeat = [['a']]", "exposures.repeat[0] must be a string, not ['a']"),
         ("[exposures]\nplan = 3", "exposures.plan must be a string, not 3"),
         ("[exposures]\ngovern_column = 3", "exposures.govern_column must be a string, not 3"),
+        ("[exposures]\nweights = 3", "exposures.weights must be a table of names and numbers, not 3"),
+        ("[exposures]\nweights = ['a']", "exposures.weights must be a table of names and numbers, not ['a']"),
+        ("[exposures.weights]\na = 'much'", "exposures.weights['a'] must be a number, not 'much'"),
+        ("[exposures.upsample]\n'a.b' = true", "exposures.upsample['a.b'] must be a number, not True"),
+        ("[exposures.weights]\na = {b = 1}", "exposures.weights['a'] must be a number, not {'b': 1}"),
         ("output = ['a']", "output must be a string, not ['a']"),
         ("output = 2026-01-01", "output must be a string, not {'date': '2026-01-01'}"),
         ("[exposures]\nrepeat = 2026-01-01", "exposures.repeat must be a list, not {'date': '2026-01-01'}"),
@@ -167,6 +183,7 @@ PATHS = PRINTABLE.map(Path)
 COUNTS = st.integers(1, 2**40)
 SHARES = st.floats(0, 1)
 RATES = st.floats(1e-300, 1e300)
+TABLES = st.dictionaries(PRINTABLE, st.floats(1e-6, 1e6), min_size=1, max_size=3)
 SIZES = st.one_of(st.integers(1, 10**6), st.floats(1e-6, 1.0))
 
 
@@ -217,8 +234,19 @@ def sinks(draw):
 def exposures(draw):
     govern = draw(st.sampled_from(["all", "repeated", "sources", "column"]))
     named = govern in ("sources", "column")
+    weights = draw(TABLES | st.just({}))
+    by = draw(st.sampled_from(["none", "tokens", "epochs"])) if weights else "none"
+    upsample = draw(TABLES.map(lambda table: {k: 1 + v for k, v in table.items() if k not in weights}) | st.just({}))
     return ExposureConfig(
-        plan=draw(optional(PATHS)),
+        plan=None if weights else draw(optional(PATHS)),
+        weights=weights,
+        mixture_tokens=draw(COUNTS) if by == "tokens" else None,
+        mixture_epochs=draw(st.floats(1e-6, 1e6)) if by == "epochs" else None,
+        subsample=bool(weights) and draw(st.booleans()),
+        upsample=upsample,
+        upsample_column=draw(optional(PRINTABLE)) if upsample else None,
+        epochs=draw(COUNTS),
+        cap_id=draw(optional(COUNTS)),
         repeat=draw(TEXTS),
         times=draw(COUNTS),
         cap=draw(optional(COUNTS)),
@@ -313,6 +341,8 @@ def changed(value: object) -> object:
             return value + 4
         case tuple():
             return (*value, "wandb")
+        case dict():
+            return {**value, "a": 4.0}
         case Path():
             return value / "else"
         case str():
@@ -332,15 +362,17 @@ def with_value(config, key: str, value: object):
 
 COUPLED = {
     "exposures.govern_values", "exposures.govern_column", "sinks.owned", "sinks.owners", "sinks.allocation",
-    "sinks.grow",
+    "sinks.grow", "exposures.mixture_tokens", "exposures.mixture_epochs", "exposures.subsample",
+    "exposures.upsample_column",
 }  # fmt: skip
 """Keys that cannot be changed alone."""
 VALUES = {
     "schedule.micro_batch_size": 3, "schedule.steps": 9, "precision.bf16": True, "checkpoints.every_steps": 3,
-    "logging.evaluate_every": 5, "exposures.plan": Path("p"), "exposures.cap": 4, "model.config": Path("c"),
+    "logging.evaluate_every": 5, "exposures.plan": Path("p"), "exposures.cap": 4, "exposures.cap_id": 4,
+    "model.config": Path("c"),
     "model.pretrained": "m", "sinks.pool": 5, "sinks.active": 0.5, "sinks.shared": 0.5, "sinks.init": "noop",
     "parallel.sinks": "dense", "sinks.attach": False, "sinks.layers": "late", "sinks.mask": "shared",
-    "exposures.govern": "all", "exposures.shared_budget": 4,
+    "exposures.govern": "all", "exposures.shared_budget": 4, "corpus.ids": "source",
 }  # fmt: skip
 
 
@@ -382,6 +414,102 @@ def test_spelling_a_number_otherwise_is_no_difference(tmp_path):
     made = RunConfig(seed=7, optimizer=OptimizerConfig(learning_rate=1), sinks=SinksConfig(pool=1000))
     assert config_hash(made) == config_hash(configs[0])
     assert differences(made, configs[0]) == []
+
+
+def test_hashes_of_earlier_versions_still_hold():
+    """A key that is new at its default changes nothing; what was made before it can be gone on with."""
+    assert config_hash(RunConfig()) == "081eb3bdb415705de5a7d5df8cb9484a006bb5c7cac63012f29841f51e731132"
+    some = RunConfig(seed=3, exposures=ExposureConfig(repeat=("a",), cap=4, govern="all"))
+    assert config_hash(some) == "b3633754b1b16fc90c9ccb7cdfc8186cc805a8536438ede0b259218ab1c64ced"
+
+
+def test_a_later_key_is_hashed_where_it_is_used():
+    @dataclass(frozen=True, kw_only=True)
+    class Older(Section):
+        """Older."""
+
+        size: int = 1
+
+    @dataclass(frozen=True, kw_only=True)
+    class Newer(Older):
+        """Newer."""
+
+        table: Numbers = field(default_factory=dict, metadata=LATER)
+        most: int | None = field(default=None, metadata=LATER)
+
+    assert config_hash(Newer()) == config_hash(Older())
+    used = [Newer(table={"a": 1.0}), Newer(table={"a": 2.0}), Newer(most=1), Newer(size=2), Newer()]
+    assert len({config_hash(config) for config in used}) == len(used)
+    # The order in which names are written is no difference.
+    assert config_hash(Newer(table={"a": 1.0, "b": 2.0})) == config_hash(Newer(table={"b": 2, "a": 1}))
+
+
+# Tables of names and numbers
+
+
+@pytest.mark.parametrize(
+    "text", ['weights = {"a b" = 1, "*" = 0.5, "" = 2}', '[exposures.weights]\n"a b" = 1\n"*" = 0.5\n"" = 2.0']
+)
+def test_tables_are_read_inline_and_as_sections(tmp_path, text):
+    (tmp_path / "run.toml").write_text(text if text.startswith("[") else f"[exposures]\n{text}\nepochs = 3")
+    config = read_config(RunConfig, tmp_path / "run.toml").exposures
+    assert config.weights == {"a b": 1.0, "*": 0.5, "": 2.0}
+    assert {type(number) for number in config.weights.values()} == {float}
+    assert config.epochs == (1 if text.startswith("[") else 3)
+
+
+@given(weights=st.dictionaries(PRINTABLE, st.floats(1e-6, 1e6), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=30)
+def test_the_command_line_takes_tables_over_from_the_file_and_replaces_them(weights):
+    default = RunConfig(exposures=ExposureConfig(weights=weights))
+    assert tyro.cli(RunConfig, default=default, args=[]) == default
+    given_ = [f"{name}={number!r}" for name, number in weights.items()]
+    # A name that begins like an option would be taken for one.
+    if not any(argument.startswith("-") for argument in given_):
+        other = RunConfig(exposures=ExposureConfig(weights={"else": 1.0}))
+        assert tyro.cli(RunConfig, default=other, args=["--exposures.weights", *given_]) == default
+    assert tyro.cli(RunConfig, default=default, args=["--exposures.weights"]) == RunConfig()
+
+
+@pytest.mark.parametrize("arguments", [["a"], ["a=x"], ["a=1", "a=2"]])
+def test_options_that_are_no_table_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(RunConfig, args=["--exposures.weights", *arguments])
+    assert "exposures.weights" in capsys.readouterr().err
+
+
+MIXTURES = [
+    ({"weights": {"a": -0.1}}, r"^exposures\.weights: the weight of 'a' is -0\.1; give a share"),
+    ({"weights": {"a": float("nan")}}, r"^exposures\.weights: the weight of 'a' is nan"),
+    ({"weights": {"": float("inf")}}, r"^exposures\.weights: the weight of '' \(without a source\) is inf"),
+    ({"weights": {"a": 0.0, "b": 0.0}}, r"^exposures\.weights: the weights add up to 0; give at least one"),
+    ({"upsample": {"a": 0.5}}, r"^exposures\.upsample: the factor of 'a' is 0\.5; give 1 or more"),
+    ({"upsample": {"a": float("nan")}}, r"^exposures\.upsample: the factor of 'a' is nan"),
+    ({"upsample_column": "x"}, r"^exposures\.upsample_column says what exposures\.upsample names"),
+    ({"mixture_tokens": 5}, r"^exposures\.mixture_tokens is about exposures\.weights; give those too"),
+    ({"mixture_epochs": 5.0}, r"^exposures\.mixture_epochs is about exposures\.weights"),
+    ({"subsample": True}, r"^exposures\.subsample is about exposures\.weights"),
+    ({"weights": {"a": 1.0}, "plan": Path("p")}, r"^exposures\.plan gives every count and exposures\.weights computes"),
+    ({"weights": {"a": 1.0}, "mixture_tokens": 5, "mixture_epochs": 1.0}, r"both say how much is planned"),
+    ({"weights": {"a": 1.0}, "mixture_epochs": 0.0}, r"^exposures\.mixture_epochs must be more than 0, not 0\.0"),
+    (
+        {"weights": {"a": 1.0}, "mixture_epochs": float("nan")},
+        r"^exposures\.mixture_epochs must be more than 0, not nan",
+    ),
+    ({"weights": {"a": 1.0}, "mixture_tokens": 0}, r"^exposures\.mixture_tokens must be at least 1, not 0"),
+    ({"weights": {"a": 1.0}, "upsample": {"a": 2.0}}, r"exposures\.weights both say how often 'a' is seen"),
+    ({"cap": 0}, r"^exposures\.cap must be at least 1, not 0"),
+    ({"cap_id": 0}, r"^exposures\.cap_id must be at least 1, not 0"),
+    ({"epochs": 0}, r"^exposures\.epochs must be at least 1, not 0"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), MIXTURES)
+def test_mixtures_that_contradict_themselves_are_refused(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        ExposureConfig(**keys)
+    # A factor by column may meet a weight of the same name.
+    ExposureConfig(weights={"a": 1.0}, upsample={"a": 2.0}, upsample_column="kind")
 
 
 # Sections of one's own

@@ -12,10 +12,11 @@ import tyro
 from rich.console import Console
 
 from memsinks.config import config_toml, read_config
-from memsinks.runs.build import plan_model, plan_run
+from memsinks.runs.build import Blueprint, plan_model, plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import Estimate, estimate_run
 from memsinks.runs.estimate_table import render
+from memsinks.runs.exposures import exposures_table, show
 from memsinks.runs.run import execute
 from memsinks.training.run import planned_steps, training_rows
 
@@ -34,7 +35,8 @@ class Train:
     print_config: bool = False
     """Print the run's whole configuration, with every key explained, and stop."""
     estimate: bool = False
-    """Print parameters, FLOPs, memory and time that the run would take, and stop; the corpus need not be there yet."""
+    """Print the planned exposures, and parameters, FLOPs, memory and time that the run would take, and stop; the corpus
+    need not be there yet."""
     devices: int = int(os.environ.get("WORLD_SIZE", 1))
     """With --estimate: processes that train together."""
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,7 +51,10 @@ class Train:
             console.print(config_toml(self.config), markup=False, end="")
             return 0
         if self.estimate:
-            console.print(render(estimate(self.config, self.devices, self.device)))
+            blueprint = plan_run(self.config) if self.config.corpus.path.exists() else None
+            if blueprint is not None:
+                show(exposures_table(self.config, blueprint.text))
+            console.print(render(estimate(self.config, self.devices, self.device, blueprint)))
             return 0
         finished = execute(self.config, fresh=self.fresh)
         if int(os.environ.get("RANK", 0)) == 0:
@@ -70,14 +75,13 @@ def train_defaults(arguments: Sequence[str]) -> Train:
     return Train()
 
 
-def estimate(config: RunConfig, devices: int, device: str) -> Estimate:
-    """What a run would take; without a corpus, for its steps (or one) at full rows that are all governed."""
-    if not config.corpus.path.exists():
+def estimate(config: RunConfig, devices: int, device: str, blueprint: Blueprint | None) -> Estimate:
+    """What a run would take; without a blueprint, for its steps (or one) at full rows that are all governed."""
+    if blueprint is None:
         model_config, sinks = plan_model(config)
         tokens = (config.schedule.steps or 1) * config.schedule.batch_size * config.stream.max_length
         share, document = 1.0, None
     else:
-        blueprint = plan_run(config)
         model_config, sinks, text = blueprint.model_config, blueprint.sinks, blueprint.text
         rows = training_rows(text, config)
         by_document = text.plan.counts * text.corpus.lengths

@@ -13,11 +13,12 @@ from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError
 from memsinks.runs.config import Half, RunConfig
+from memsinks.runs.exposures import check_passes, planned_exposures
 from memsinks.sinks.attach import attach
 from memsinks.sinks.capacity import grow, register
 from memsinks.sinks.config import Allocation, SinkConfig, mlp_width
 from memsinks.sinks.files import METADATA, load_sinks
-from memsinks.stream import ExposurePlan, GovernedPolicy, governed
+from memsinks.stream import GovernedPolicy, governed
 from memsinks.training.attention import Choice, choose_attention
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.model import small_llama
@@ -140,13 +141,11 @@ def build_model(blueprint: Blueprint) -> Any:
 
 def _text(config: RunConfig, corpus: Corpus) -> TrainText:
     exposures = config.exposures
-    plan = ExposurePlan.once(corpus) if exposures.plan is None else ExposurePlan.load(exposures.plan, corpus)
-    if exposures.repeat:
-        plan = plan.repeat(exposures.repeat, exposures.times)
-    if exposures.cap is not None:
-        plan = plan.cap(exposures.cap)
+    plan = planned_exposures(config, corpus)
     policy = GovernedPolicy(exposures.govern, exposures.govern_values, exposures.govern_column)
-    return TrainText(corpus=corpus, plan=plan, governed=governed(corpus, plan, policy), treatment=exposures.treatment)
+    text = TrainText(corpus=corpus, plan=plan, governed=governed(corpus, plan, policy), treatment=exposures.treatment)
+    check_passes(config, text)
+    return text
 
 
 def _owners(config: RunConfig, text: TrainText, allocation: Allocation) -> np.ndarray:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from memsinks.config import Section
-from memsinks.errors import ConfigError
+from memsinks.config import LATER, Numbers, Section
+from memsinks.errors import ConfigError, InputError
 from memsinks.sinks.config import Allocation, Init, Kernel, Mask, check_layers
+from memsinks.stream.mixture import check_factors, shares
 from memsinks.stream.plan import PolicyKind
 from memsinks.stream.treatment import NoiseKind, Treatment
 from memsinks.training.config import TrainConfig, check_least
@@ -28,18 +29,30 @@ class CorpusConfig(Section):
 
     path: Path = Path("corpus")
     verify: bool = True
-    ids: str | None = None
+    ids: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExposureConfig(Section):
     """How often each document is seen, and which documents get sinks.
 
+    The plan is made in this order: plan (or every training document once), upsample, weights, repeat, epochs, cap,
+    cap_id.
+
     Attributes:
         plan: Parquet file with columns document and exposures; default: every training document once.
         repeat: names of documents to repeat.
-        times: exposures of each document of repeat.
-        cap: most exposures of any document; default no limit.
+        times: exposures of each document of repeat, in each of the epochs.
+        cap: most exposures of any document, over all epochs; default no limit.
+        cap_id: most exposures of any sequence ID, over all its documents and epochs; default no limit.
+        upsample: so many times the exposures of a source, 1 or more, as { "a" = 4.0 }; "" are documents without one.
+        upsample_column: metadata column whose values upsample names, instead of sources.
+        weights: share of the tokens that each source has, as { "a" = 0.7, "*" = 0.3 }; divided by their sum. "*" are
+            all sources without one of their own, in proportion to their tokens; "" are documents without a source.
+        mixture_tokens: tokens that weights divide; default as many as the text has without them.
+        mixture_epochs: the same as a multiple of those that the text has without them.
+        subsample: let weights leave documents out, chosen by hash, where a share is too small to show each once.
+        epochs: how often the whole plan is planned; all passes are shuffled together.
         govern: documents that train with their sinks: all, repeated (planned at least twice), sources, column.
         govern_values: the sources, or the values of govern_column.
         govern_column: metadata column that says which documents are governed.
@@ -59,6 +72,14 @@ class ExposureConfig(Section):
     repeat: tuple[str, ...] = ()
     times: int = 64
     cap: int | None = None
+    cap_id: int | None = field(default=None, metadata=LATER)
+    upsample: Numbers = field(default_factory=dict, metadata=LATER)
+    upsample_column: str | None = field(default=None, metadata=LATER)
+    weights: Numbers = field(default_factory=dict, metadata=LATER)
+    mixture_tokens: int | None = field(default=None, metadata=LATER)
+    mixture_epochs: float | None = field(default=None, metadata=LATER)
+    subsample: bool = field(default=False, metadata=LATER)
+    epochs: int = field(default=1, metadata=LATER)
     govern: PolicyKind = "repeated"
     govern_values: tuple[str, ...] = ()
     govern_column: str | None = None
@@ -71,7 +92,7 @@ class ExposureConfig(Section):
     governed_until: float = 1.0
 
     def __post_init__(self) -> None:
-        check_least("exposures", self, "times", "cap", "goldfish_context")
+        check_least("exposures", self, "times", "cap", "cap_id", "epochs", "mixture_tokens", "goldfish_context")
         check_least("exposures", self, "shared_budget", "goldfish", least=0)
         for name in ("placebo_share", "id_noise", "governed_until"):
             if not 0 <= getattr(self, name) <= 1:
@@ -85,6 +106,40 @@ class ExposureConfig(Section):
             )
         if (self.govern == "column") != (self.govern_column is not None):
             raise ConfigError("exposures.govern_column goes with exposures.govern='column', and only with it")
+        self._check_mixture()
+
+    def _check_mixture(self) -> None:
+        for key, check in (("upsample", check_factors), ("weights", shares)):
+            try:
+                if getattr(self, key):
+                    check(getattr(self, key))
+            except InputError as error:
+                raise ConfigError(f"exposures.{key}: {error}") from error
+        if self.upsample_column is not None and not self.upsample:
+            raise ConfigError("exposures.upsample_column says what exposures.upsample names; give that too")
+        if not self.weights:
+            for name in ("mixture_tokens", "mixture_epochs", "subsample"):
+                if getattr(self, name) != getattr(ExposureConfig, name):
+                    raise ConfigError(
+                        f"exposures.{name} is about exposures.weights; give those too, "
+                        '{ "*" = 1.0 } to keep sources as they are'
+                    )
+            return
+        if self.plan is not None:
+            raise ConfigError(
+                "exposures.plan gives every count and exposures.weights computes them; give one of the two"
+            )
+        if self.mixture_tokens is not None and self.mixture_epochs is not None:
+            raise ConfigError(
+                "exposures.mixture_tokens and exposures.mixture_epochs both say how much is planned; give one of them"
+            )
+        if self.mixture_epochs is not None and not 0 < self.mixture_epochs < math.inf:
+            raise ConfigError(f"exposures.mixture_epochs must be more than 0, not {self.mixture_epochs}")
+        if self.upsample_column is None and (both := sorted(self.upsample.keys() & self.weights.keys())):
+            raise ConfigError(
+                f"exposures.upsample and exposures.weights both say how often {both[0]!r} is seen, and its share would "
+                "undo its factor; take it out of one of the two"
+            )
 
     @property
     def treatment(self) -> Treatment:

@@ -26,6 +26,7 @@ from memsinks.errors import InputError
 from memsinks.runs.build import Blueprint, build_model, plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.evaluation import Evaluation
+from memsinks.runs.exposures import as_lines, exposures_table, show
 from memsinks.runs.gauge import Gauge, RankMeter, training_flops_per_token
 from memsinks.runs.live import LiveView, RunLog
 from memsinks.runs.metrics import METRICS, MetricsWriter
@@ -35,7 +36,7 @@ from memsinks.training import checkpoints
 from memsinks.training.exposures import EXPOSURES
 from memsinks.training.optimizer import uses_sinks
 from memsinks.training.ranks import ranks
-from memsinks.training.run import TrainResult, TrainText, bf16_pays, planned_steps, train, training_rows
+from memsinks.training.run import PLAN, TrainResult, TrainText, bf16_pays, planned_steps, train, training_rows
 from memsinks.training.state import whole_weights
 from memsinks.training.trainer import SinkTrainer
 
@@ -126,11 +127,15 @@ def execute(
         if first:
             check_space(config, model)
         notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
+        table = exposures_table(config, blueprint.text) if first else None
+        if table is not None and not compact:
+            show(table, stderr=True)
         view = None
         if config.logging.live:
             shown = [] if compact else notes
             view = stack.enter_context(LiveView(config.output.name, notes=shown, compact=compact))
-        log = RunLog(directory / "run.log", config.output.name, notes=notes)
+        lines = [] if table is None else as_lines(table)
+        log = RunLog(directory / "run.log", config.output.name, notes=[*notes, *lines])
 
         def say(message: str) -> None:
             if first:
@@ -250,6 +255,7 @@ def _callbacks(
     if trainer.args.should_save:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / CONFIG).write_text(config_toml(config))
+        text.plan.save(directory / PLAN)
     steps = planned_steps(len(training_rows(text, config)), config)
     device = trainer.args.device
     peak = peak_flops(device, torch.bfloat16 if trainer.args.bf16 else torch.float32)
@@ -336,6 +342,7 @@ def _save(
         trainer.bare_model().save_pretrained(staging, state_dict=weights)
         blueprint.text.corpus.tokenizer.save_pretrained(staging)
         result.exposures.save(staging)
+        blueprint.text.plan.save(staging / PLAN)
         shutil.copyfile(directory / METRICS, staging / METRICS)
         (staging / CONFIG).write_text(config_toml(config))
         (staging / RECORD).write_text(json.dumps(record, indent=2) + "\n")
@@ -350,7 +357,7 @@ def _summary(config: RunConfig, result: TrainResult, record: dict[str, Any]) -> 
     return [
         f"{result.steps} steps over {result.tokens:,} tokens; {record['padding_share']:.1%} of token slots were "
         f"padding, {record['waiting_share']:.1%} of this start's {result.seconds:.0f} s was spent waiting for data",
-        f"{config.output}: the model (plain loaders read it with sinks off), {EXPOSURES}, {METRICS}, {RECORD}, "
+        f"{config.output}: the model (plain loaders read it with sinks off), {PLAN}, {EXPOSURES}, {METRICS}, {RECORD}, "
         f"{CONFIG}",
         f"{directory}: run.log and checkpoints; remove it when you no longer want to resume",
     ]

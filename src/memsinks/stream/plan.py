@@ -1,8 +1,9 @@
 """How often each document is trained on, and which documents get sinks."""
 
-import difflib
+import hashlib
+import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from memsinks.corpus import Corpus
 from memsinks.errors import InputError
+from memsinks.stream import mixture
 
 _FORMAT = {b"format": b"memsinks-exposures", b"format_version": b"1"}
 
@@ -21,7 +23,8 @@ _FORMAT = {b"format": b"memsinks-exposures", b"format_version": b"1"}
 class ExposurePlan:
     """The number of exposures of each document of a corpus; every method returns a new plan.
 
-    Documents are named by their numbers or by their names.
+    Documents are named by their numbers or by their names. Where a method has to round, whether a document gets the
+    exposure above or below depends on ``seed`` and on what the corpus contains, not on the order of its documents.
 
     Attributes:
         corpus: the corpus that is planned for.
@@ -60,6 +63,105 @@ class ExposurePlan:
     def total(self) -> int:
         """The number of exposures planned, over all documents."""
         return int(self.counts.sum())
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the counts, as hexadecimal digits."""
+        return hashlib.sha256(self.counts.tobytes()).hexdigest()
+
+    @property
+    def tokens(self) -> int:
+        """The stored tokens that are planned, over all exposures."""
+        return int((self.counts * self.corpus.lengths).sum())
+
+    def upsample(self, factors: Mapping[str, float], *, column: str | None = None, seed: int = 0) -> "ExposurePlan":
+        """The same plan, with so many times the exposures of the documents of a source.
+
+        A document whose exposures come out as 2.3 gets 2 or 3. The tokens of each source are those wanted but for less
+        than one document, its longest.
+
+        Args:
+            factors: 1 or more, by source (``""`` for documents without one), or by value of ``column``.
+            column: a metadata column that decides instead of the source; booleans are spelled true and false.
+            seed: of the rounding.
+
+        Raises:
+            InputError: a factor is below 1, there is no such column, or a source or value does not occur, is held out
+                for validation as a whole, or has no exposure in this plan.
+        """
+        mixture.check_factors(factors)
+        factors = dict(sorted(factors.items()))
+        present = self._sources() if column is None else [_spelled(value) for value in self.corpus.metadata(column)]
+        what = "source" if column is None else f"value of column {column!r}"
+        group = mixture.find_names(present, factors, what)
+        for i, name in enumerate(factors):
+            mixture.check_exposed(self._text(), group == i, f"the {what} {mixture.shown(name)}", "its factor")
+        return self._scaled(np.array([*factors.values(), 1.0])[group], [group], seed)
+
+    def weighted(
+        self,
+        weights: Mapping[str, float],
+        *,
+        mixture_tokens: int | None = None,
+        mixture_epochs: float | None = None,
+        subsample: bool = False,
+        seed: int = 0,
+    ) -> "ExposurePlan":
+        """The same plan, scaled so that each source has its share of the tokens.
+
+        All documents of a source are scaled alike; the number of exposures of each is then rounded up or down. The
+        tokens of each source are those wanted but for less than one document, its longest.
+
+        Args:
+            weights: by source (``""`` for documents without one); divided by their sum, they are shares of the tokens.
+                ``"*"`` is the weight of all sources without one of their own, which divide it in proportion to their
+                tokens in this plan. Sources with weight 0 get no exposure.
+            mixture_tokens: tokens planned in all; by default as many as this plan has.
+            mixture_epochs: the same as a multiple of the tokens of this plan.
+            subsample: leave documents out, chosen by hash, where a share is too small to show each once. By default
+                that is an error.
+            seed: of the rounding.
+
+        Raises:
+            InputError: a weight or the budget is out of range; a source has no weight, does not occur, is held out
+                for validation as a whole or has no exposure in this plan; or the budget is too small.
+        """
+        share = mixture.shares(weights)
+        if mixture_tokens is not None and mixture_epochs is not None:
+            raise InputError("mixture_tokens and mixture_epochs both say how much is planned; give one of the two")
+        given = next((b for b in (mixture_tokens, mixture_epochs) if b is not None), 1.0)
+        if not 0 < given < math.inf:
+            raise InputError(f"a budget of {given} plans nothing; give more than 0")
+        budget = float(mixture_tokens) if mixture_tokens is not None else self.tokens * given
+        sources = self._sources()
+        group, factors = mixture.weighted_factors(self._text(), sources, share, budget, subsample=subsample)
+        by_name = {name: i for i, name in enumerate(sorted(set(sources)))}
+        plan = self._scaled(factors[group], [np.array([by_name[name] for name in sources]), group], seed)
+        if not plan.total:
+            raise InputError(f"a budget of {budget:,.0f} tokens is less than half a document; give more")
+        return plan
+
+    def epochs(self, number: int) -> "ExposurePlan":
+        """The same plan ``number`` times over: every count times ``number``."""
+        if _count(number) < 1:
+            raise InputError(f"a plan is gone through 1 time or more, not {number}")
+        if int(self.counts.max(initial=0)) * number >= 2**63:
+            raise InputError(f"{number} times the exposures of this plan are more than 64 bits count; give fewer")
+        return ExposurePlan(self.corpus, self.counts * number)
+
+    def cap_id(self, times: int, *, seed: int = 0) -> "ExposurePlan":
+        """The same plan, with at most ``times`` exposures of any sequence ID, over all its documents.
+
+        An ID that has more keeps exactly ``times``, divided among its documents in proportion to their exposures, each
+        rounded up or down. Where ``times`` is less than the number of its documents, some get none.
+
+        Raises:
+            InputError: ``times`` is below 1.
+        """
+        if _count(times) < 1:
+            raise InputError(f"a cap of {times} per ID would leave nothing to train on; give 1 or more")
+        order, _ = mixture.hash_order(self.corpus.content_ids, self.corpus.documents, seed)
+        return ExposurePlan(self.corpus, mixture.cap_groups(self.counts, self.corpus.sequence_ids, times, order))
 
     def repeat(self, documents: Iterable[int | str], times: int) -> "ExposurePlan":
         """The same plan, with ``times`` exposures of each of ``documents``."""
@@ -132,6 +234,19 @@ class ExposurePlan:
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
+    def _sources(self) -> list[str]:
+        return [mixture.NO_SOURCE if source is None else source for source in self.corpus.sources]
+
+    def _text(self) -> mixture.Text:
+        return mixture.Text(self.counts, self.corpus.lengths, self.corpus.is_validation)
+
+    def _scaled(self, factor: np.ndarray, groups: list[np.ndarray], seed: int) -> "ExposurePlan":
+        wanted = self.counts * factor
+        if wanted.max(initial=0) >= 2**53:
+            raise InputError("more than 2**53 exposures of one document are wanted; give a smaller budget or factor")
+        order, keys = mixture.hash_order(self.corpus.content_ids, self.corpus.documents, seed)
+        return ExposurePlan(self.corpus, mixture.round_counts(wanted, self.corpus.lengths, groups, order, keys))
+
     def _numbers(self, documents: Iterable[int | str]) -> list[int]:
         if isinstance(documents, str):
             raise InputError(f"give a list of documents, not the single string {documents!r}")
@@ -193,20 +308,11 @@ def governed(corpus: Corpus, plan: ExposurePlan, policy: GovernedPolicy) -> np.n
             np.add.at(totals, group, plan.counts)
             return totals[group] >= 2
         case "sources":
-            return _matches(corpus.sources, policy.values, "source")
+            return mixture.find_names(corpus.sources, policy.values, "source") >= 0
         case "column":
             assert policy.column is not None
             values = [_spelled(value) for value in corpus.metadata(policy.column)]
-            return _matches(values, policy.values, f"value of column {policy.column!r}")
-
-
-def _matches(present: list[str | None], wanted: tuple[str, ...], what: str) -> np.ndarray:
-    known = {value for value in present if value is not None}
-    for value in wanted:
-        if value not in known:
-            close = difflib.get_close_matches(value, known, n=1) or sorted(known)[:3]
-            raise InputError(f"no document has the {what} {value!r}; did you mean {', '.join(map(repr, close))}?")
-    return np.array([value in wanted for value in present], dtype=bool)
+            return mixture.find_names(values, policy.values, f"value of column {policy.column!r}") >= 0
 
 
 def _spelled(value: Any) -> str | None:

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from memsinks.config import flat_values
 from memsinks.corpus import Corpus
-from memsinks.errors import ConfigError, WorkerError
+from memsinks.errors import ConfigError, InputError, WorkerError
 from memsinks.stream import Collator, ExposurePlan, Treatment, build_stream
 from memsinks.training import checkpoints
 from memsinks.training.batches import WORKER_DIED, tells_of_dead_worker
@@ -28,6 +28,9 @@ from memsinks.training.optimizer import uses_sinks
 from memsinks.training.ranks import from_first, is_first
 from memsinks.training.stopping import StopOnSignal
 from memsinks.training.trainer import SinkTrainer
+
+PLAN = "plan.parquet"
+"""The plan of exposures beside checkpoints and models; its hash is among :meth:`TrainText.facts`."""
 
 FREE_TO_CHANGE = (
     "logging.", "checkpoints.", "parallel.", "precision.", "stream.workers", "schedule.micro_batch_size",
@@ -58,7 +61,7 @@ class TrainText:
         return {
             "corpus": self.corpus.hash,
             **({} if self.corpus.ids is None else {"ids": self.corpus.ids}),
-            "plan": hashlib.sha256(self.plan.counts.tobytes()).hexdigest(),
+            "plan": self.plan.hash,
             "governed": hashlib.sha256(self.governed.tobytes()).hexdigest(),
             **{key: value for key, value in asdict(self.treatment).items() if value != default[key]},
         }
@@ -139,7 +142,7 @@ def train(
     steps = planned_steps(len(rows), config)
     arguments = _arguments(config, steps, directory)
     identity = _identity(text, config, settings or {})
-    checkpoint = _checkpoint(directory, identity, say) if resume else None
+    checkpoint = _checkpoint(directory, identity, text, say) if resume else None
     stop = StopOnSignal()
     trainer = SinkTrainer(
         model,
@@ -305,7 +308,7 @@ def _identity(text: TrainText, config: TrainConfig, settings: Mapping[str, Any])
     return {"settings": json.loads(json.dumps({**own, **settings}, default=str)), "text": text.facts()}
 
 
-def _checkpoint(directory: Path, identity: dict[str, Any], say: Callable[[str], None]) -> Path:
+def _checkpoint(directory: Path, identity: dict[str, Any], text: TrainText, say: Callable[[str], None]) -> Path:
     found: Any = None
     if is_first():
         folder, problems = checkpoints.newest(directory)
@@ -319,6 +322,11 @@ def _checkpoint(directory: Path, identity: dict[str, Any], say: Callable[[str], 
         for key in dict.fromkeys([*identity[part], *content[part]]):
             value, before = identity[part].get(key), content[part].get(key)
             if before != value:
+                if (part, key) == ("text", "plan"):
+                    raise ConfigError(
+                        f"{folder} is of a run with another text, plan{_change_of_plan(directory, text, before)}; "
+                        "restore [exposures] and the seed, or start over (--fresh)"
+                    )
                 shown = f" ({before} there, {value} here)" if part == "settings" else ""
                 raise ConfigError(
                     f"{folder} is of a run with another {what}, {key}{shown}; restore it, or start afresh in another "
@@ -326,3 +334,20 @@ def _checkpoint(directory: Path, identity: dict[str, Any], say: Callable[[str], 
                 )
     say(f"going on from {folder.name}")
     return folder
+
+
+def _change_of_plan(directory: Path, text: TrainText, before: str) -> str:
+    """How the plan departs from that of a checkpoint, whose hash is ``before``, if the folder still holds that one."""
+    try:
+        old = ExposurePlan.load(directory / PLAN, text.corpus)
+    except InputError:
+        return ""
+    if old.hash != before:
+        return ""
+    changed = np.flatnonzero(old.counts != text.plan.counts)
+    example = changed[0]
+    more = f", and {len(changed) - 1:,} more documents differ" if len(changed) > 1 else ""
+    return (
+        f" (exposures of {text.corpus.documents[example]!r}: {old.counts[example]} there, "
+        f"{text.plan.counts[example]} here{more})"
+    )

@@ -29,3 +29,16 @@ def corpus(tmp_path_factory) -> Corpus:
     corpus = prepare(folder / "rows.jsonl", folder / "corpus", config)
     assert not corpus.is_validation[:5].any()  # the tests count on these
     return corpus
+
+
+@pytest.fixture(scope="session")
+def held_out_source(tmp_path_factory) -> Corpus:
+    """Eight documents; those of source "b" are all held out, by a column that says so."""
+    folder = tmp_path_factory.mktemp("held-out")
+    rows = [
+        {"id": f"d{i}", "source": "ab"[i % 2], "text": f"Text number {i} of eight.", "held": bool(i % 2)}
+        for i in range(8)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PrepareConfig(columns=Columns(source="source"), vocab_size=290, validation_column="held")
+    return prepare(folder / "rows.jsonl", folder / "corpus", config)
