@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memsinks.planning.overlap import fraction_lost, fraction_lost_by_units, smallest_pool, survivor_deviation
+from memsinks.planning.overlap import ROUNDING, fraction_lost, fraction_lost_by_units, smallest_pool, survivor_deviation
 
 
 @st.composite
@@ -48,5 +48,5 @@ def test_the_smallest_pool_keeps_the_limit_and_one_block_less_does_not(shape, re
         return fraction_lost(rows, active, removed)
 
     rows = smallest_pool(lost, active, limit, block)
-    assert lost(rows) <= limit
-    assert rows == active or lost(rows - block) > limit
+    assert lost(rows) <= limit + ROUNDING
+    assert rows == active or lost(rows - block) > limit + ROUNDING

@@ -15,6 +15,9 @@ import numpy as np
 
 from memsinks.errors import ConfigError
 
+ROUNDING = 1e-12
+"""By which a loss may exceed a limit and still keep to it: 2 of 40 rows are not more than 5 %."""
+
 
 def expected_overlap(pool: int, active: int) -> float:
     """Rows of a layer that two IDs both choose, on average: ``k * k / n``."""
@@ -106,14 +109,14 @@ def smallest_pool(lost: Callable[[int], float], active: int, limit: float, block
     if not limit > 0:
         raise ConfigError(f"no shared pool keeps a loss to {limit}; let each ID own its rows")
     high = -(-active // block)
-    while lost(high * block) > limit:
+    while lost(high * block) > limit + ROUNDING:
         if high * block > 2**40:
             raise ConfigError(f"no pool of a size that can be trained keeps the loss to {limit}; allow more")
         high *= 2
     low = -(-active // block)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if lost(middle * block) <= limit else (middle + 1, high)
+        low, high = (low, middle) if lost(middle * block) <= limit + ROUNDING else (middle + 1, high)
     return high * block
 
 
