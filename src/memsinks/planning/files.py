@@ -52,7 +52,8 @@ def as_dict(plan: RemovalPlan) -> dict[str, Any]:
         "config": asdict(plan.config),
         "config_sha256": config_hash(plan.config),
         "corpus_sha256": plan.corpus,
-        "question": asdict(plan.question) | {"max_pool": plan.max_pool, "terms": plan.question.terms},
+        "question": asdict(plan.question)
+        | {"remove": [loss.removed for loss in run.losses], "likely": plan.likely, "max_pool": plan.max_pool},
         "warnings": [asdict(caution) for caution in plan.cautions],
         "text": {
             "planned_documents": text.planned_documents,
@@ -83,6 +84,7 @@ def as_dict(plan: RemovalPlan) -> dict[str, Any]:
             "parameters_for_a_token_of_an_id": _spread(each / np.maximum(text.tokens, 1)),
             "parameters_for_a_governed_token": run.cost.parameters / max(1, int(text.tokens.sum())),
         },
+        "layout": {key: value for key, value in asdict(plan.layout).items() if key != "bf16"},
         "without_sinks": asdict(plan.plain),
         "allocations": [_assessment(assessed) for assessed in plan.assessments],
         "recommendation": asdict(plan.recommendation),

@@ -13,6 +13,7 @@ from memsinks.planning.recommendation import Recommendation, recommend
 from memsinks.runs.build import Blueprint, brings_sinks, plan_model, plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import Estimate
+from memsinks.runs.memory import Geometry
 from memsinks.sinks.config import SinkConfig, mlp_width
 
 
@@ -30,6 +31,7 @@ class RemovalPlan:
         units: what can be removed.
         run: the run file's pool, large enough for its owners.
         max_pool: most rows in a layer's pool.
+        layout: of a training step, for which costs are estimated; each cost has its own precision.
         plain: the cost of the model without sinks.
         assessments: of all allocations.
         recommendation: one of them, or a larger one.
@@ -45,10 +47,16 @@ class RemovalPlan:
     units: Units
     run: SinkConfig
     max_pool: int
+    layout: Geometry
     plain: Cost
     assessments: tuple[Assessment, ...]
     recommendation: Recommendation
     cautions: tuple[Caution, ...]
+
+    @property
+    def likely(self) -> tuple[str, ...]:
+        """Sources that are expected to ask."""
+        return self.question.likely or self.config.sinks.owners
 
     @property
     def of_run(self) -> Assessment:
@@ -141,6 +149,7 @@ def make_plan(config: RunConfig, blueprint: Blueprint, like: Estimate, question:
         units=units,
         run=run.config,
         max_pool=max_pool,
+        layout=like.geometry,
         plain=cost_of(model_config, None, like),
         assessments=assessments,
         recommendation=recommendation,

@@ -81,8 +81,7 @@ def recommend(
         fewer = _fewer(assessments, units, question, likely, max_pool, len(text))
         reasons.append(
             f"The smallest pool that keeps to the terms is {config.allocation} with {count(int(config.pool))} sinks a "
-            "layer: raise --max-pool if that can be trained, allow a higher --collateral, govern less text, or have an "
-            f"ID switch on fewer sinks (sinks.active): {fewer}."
+            f"layer: raise --max-pool if that can be trained, allow a higher --collateral, or govern less text.{fewer}"
         )
     as_in_run = candidate.of_run and bool(chosen)
     reasons += _besides(config, text, units, question)
@@ -143,8 +142,8 @@ def _why(best: Assessment, units: Units, question: Question, max_pool: int) -> l
         if question.terms == "likely" and best.losses:
             first = best.losses[0]
             found.append(
-                f"Should others ask after all, a survivor that shares sinks loses {percent(first.expected)} of its "
-                f"sinks when {units.some(first.removed)} of all leave."
+                f"Should others ask after all: a survivor that shares sinks loses {percent(first.expected)} of its "
+                f"sinks after the removal of {units.some(first.removed)}, drawn from all."
             )
         return found
     return [
@@ -175,8 +174,8 @@ def _request(question: Question, assessed: Assessment, units: Units) -> str:
 def _fewer(
     assessments: Sequence[Assessment], units: Units, question: Question, likely: np.ndarray, max_pool: int, ids: int
 ) -> str:
-    """How many sinks an ID may switch on in the pool that may be trained."""
-    found = [f"at most {count(max_pool // ids)} fit with disjoint allocation"]
+    """How many sinks an ID may switch on in the pool that may be trained, as a sentence; empty if none."""
+    most = {"disjoint": max_pool // ids}
     hashed = next((a for a in assessments if a.candidate.name == "hashed"), None)
     if hashed is not None and question.collateral:
         block = hashed.candidate.config.block
@@ -189,8 +188,9 @@ def _fewer(
                 if lost(max_pool, middle * block) <= question.collateral + ROUNDING
                 else (low, middle - 1)
             )
-        found.append(f"at most {count(low * block)} with hashed")
-    return ", ".join(found)
+        most["hashed"] = low * block
+    found = [f"at most {count(number)} under {name} allocation" for name, number in most.items() if number]
+    return f" Or have an ID switch on fewer sinks (sinks.active): {', '.join(found)}." if found else ""
 
 
 def _enlarged(

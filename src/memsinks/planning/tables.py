@@ -102,7 +102,7 @@ def _text(plan: RemovalPlan) -> Grid:
         ("tokens of a governed ID, copies once", _spread(text.tokens)),
         ("what one request removes", "a source" if units.kind == "source" else "an ID"),
         ("deletion terms", TERMS[plan.question.terms].format(one="source" if units.kind == "source" else "ID")),
-        ("sources that are expected to ask", ", ".join(_likely(plan)) or "none named"),
+        ("sources that are expected to ask", ", ".join(plan.likely) or "none named"),
         ("fraction of its sinks that a survivor may lose", percent(plan.question.collateral)),
     ]
     return Grid(title="The text", columns=("", "median (least to most)"), rows=tuple(rows))
@@ -160,7 +160,7 @@ def _losses(plan: RemovalPlan) -> list[Grid]:
     )
     caption = (
         f"Expected: the mean of 1 - (1 - active/pool)^IDs{bound}.{spread} Simulated: {draws} random choices of "
-        f"{plan.units.name}, with the sinks that their IDs do select: the mean and its interval, then single survivors."
+        f"{plan.units.name}, with the sinks that their IDs do select: the mean, its interval over choices, survivors."
     )
     whose = " that shares them" if run.candidate.name == "hybrid" else ""
     if all(row[2] == MISSING for row in rows):
@@ -238,10 +238,6 @@ def _lost_to_likely(assessed: Assessment) -> str:
 
 def _fits(assessed: Assessment, max_pool: int) -> str:
     return "yes" if assessed.fits else f"NO, {int(assessed.candidate.config.pool) / max_pool:.3g} times"
-
-
-def _likely(plan: RemovalPlan) -> tuple[str, ...]:
-    return plan.question.likely or plan.config.sinks.owners
 
 
 def _spread(values: np.ndarray) -> str:

@@ -126,6 +126,10 @@ def test_the_smallest_pool_that_is_named_keeps_to_the_terms(corpus, run_config):
     assert larger.fits
     assert larger.as_in_run
     assert not planned(run_config(corpus, pool=39, active=2), **asked).recommendation.fits
+    # The other way out: as many active sinks as the pool of 20 bears.
+    assert any("at most 1 under hashed" in reason for reason in r.reasons)
+    assert not any("disjoint allocation, at most" in reason or "0 under" in reason for reason in r.reasons)
+    assert planned(run_config(corpus, pool=20, active=1), **asked).recommendation.fits
 
 
 def test_hybrid_spares_the_likely_and_squeezes_the_others(corpus, run_config):
