@@ -14,10 +14,12 @@ from memsinks.planning.governed import Units
 from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig
 
-SURVIVORS = 512
-"""Most IDs whose losses are followed; above, a random choice of them."""
+SURVIVORS, LEAST_SURVIVORS = 512, 64
+"""Most IDs whose losses are followed, a random choice of all; and how few they become where :data:`LOOKS` binds."""
 WORK = 2**26
 """Rows that may be selected for removals; where more are needed, there are fewer draws."""
+LOOKS = 2**28
+"""Rows of survivors that may be looked at."""
 LEAST_DRAWS = 20
 CHUNK = 64
 """IDs whose rows are selected at a time."""
@@ -107,19 +109,21 @@ def simulate(selector: Selector, units: Units, numbers: Sequence[int], *, draws:
         units: what can be removed.
         numbers: of units that leave; in each draw, fewer are the first of more.
         draws: how often.
-        seed: of the draws, and of the choice of survivors where there are more than :data:`SURVIVORS`.
+        seed: of the draws, and of the choice of survivors where not all are followed.
 
     Returns:
         One entry a number after which somebody is left in some draw; none if nobody shares rows.
     """
     sharing = selector.sharing
     rng = np.random.default_rng(seed)
-    candidates = np.flatnonzero(sharing)
-    if len(candidates) > SURVIVORS:
-        candidates = np.sort(rng.choice(candidates, SURVIVORS, replace=False))
     order = sorted(set(numbers))
     most = order[-1] if order else 0
     draws = _affordable(selector, units, most, draws)
+    candidates = np.flatnonzero(sharing)
+    each = draws * len(order) * int(selector.config.active) * len(selector.config.layer_numbers(selector.layers))
+    followed = min(SURVIVORS, max(LEAST_SURVIVORS, LOOKS // max(1, each)))
+    if len(candidates) > followed:
+        candidates = np.sort(rng.choice(candidates, followed, replace=False))
     drawn = np.stack([rng.choice(len(units), most, replace=False) for _ in range(draws)])
     losses: list[list[np.ndarray]] = [[] for _ in order]
     if not len(candidates):
