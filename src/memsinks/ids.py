@@ -43,6 +43,11 @@ def source_id(source: str, *, key: bytes | None = None) -> int:
     return _digest("source", source.encode(), key)
 
 
+def group_id(text_hash: bytes, *, key: bytes | None = None) -> int:
+    """ID of a group of documents that belong together, from the hash of its representative's normalised text."""
+    return _digest("group", text_hash, key)
+
+
 def column_id(value: Any, *, key: bytes | None = None) -> int:
     """ID from the value of a corpus column: integers are taken as they are, strings are hashed.
 

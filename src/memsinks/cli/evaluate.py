@@ -15,6 +15,7 @@ from memsinks.audit import TokenizedDocument, bootstrap, damage, document_losses
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import InputError
+from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.files import METADATA
 from memsinks.sinks.modes import Mode
 from memsinks.training.exposures import ExposureCounter
@@ -42,7 +43,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Run the command."""
-        corpus = Corpus.open(self.corpus)
+        corpus = corpus_of_run(self.run_folder, self.corpus)
         has_sinks = (self.run_folder / METADATA).is_file()
         if not self.run_folder.is_dir():
             raise InputError(f"{self.run_folder} is not a folder; give the one that `memsinks train` wrote")

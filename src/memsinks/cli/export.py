@@ -15,6 +15,7 @@ from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import parse_id
+from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.attach import SinkModel
 from memsinks.sinks.modes import OFF, Mode
 from memsinks.training.run import bf16_pays
@@ -48,7 +49,7 @@ class Export:
         if self.output.exists() and any(self.output.iterdir()):
             raise InputError(f"{self.output} exists and is not empty; choose another folder or move it away")
         model = load(self.run_folder)
-        corpus = None if self.corpus is None else Corpus.open(self.corpus)
+        corpus = None if self.corpus is None else corpus_of_run(self.run_folder, self.corpus)
         mode = Mode(self.mode, self._ids(corpus)) if self.mode == "chosen" else Mode(self.mode)
         console = Console(soft_wrap=True, highlight=False)
         if mode != OFF:

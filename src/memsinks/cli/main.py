@@ -18,6 +18,7 @@ from memsinks.cli.prepare import Prepare
 from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.train import Train, train_defaults
+from memsinks.cli.why import Explain
 from memsinks.errors import MemsinksError
 
 
@@ -50,6 +51,7 @@ def _commands(arguments: Sequence[str]) -> Any:
     # Their options are named as the keys of the file, section first; those of the others have no sections.
     others = {
         "prepare": Prepare,
+        "why": Explain,
         "evaluate": Evaluate,
         "export": Export,
         "plot": Plot,

@@ -1,27 +1,45 @@
 """``memsinks prepare``."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
-from memsinks.corpus import Columns, PrepareConfig, prepare
-from memsinks.errors import InputError
+from memsinks.config import Section, read_config
+from memsinks.corpus import Columns, Corpus, Executor, GroupConfig, Local, PrepareConfig, prepare
+from memsinks.corpus.cluster import Datatrove
+from memsinks.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnsFile(Section):
+    """A TOML file that says which columns hold what.
+
+    Attributes:
+        columns: the columns.
+    """
+
+    columns: Columns = field(default_factory=Columns)
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turn documents into a tokenised corpus with stable sequence IDs."""
+    """Turn documents into a tokenised corpus with stable sequence IDs; run again after a stop, it goes on."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Files (.jsonl, .jsonl.zst, .jsonl.gz, .parquet, .txt), folders, or datasets written by save_to_disk."""
+    """Files (.jsonl, .json, .parquet, .arrow, .txt; JSON also .gz, .zst), folders, datasets written by save_to_disk,
+    URLs of these, or dataset:NAME:SPLIT."""
     output: Path
     """The folder to make; it appears only when it is complete."""
     ids: str = "content"
-    """What documents must share to share a sequence ID: content, source, or column:NAME."""
+    """What documents must share to share a sequence ID: content, group, source, or column:NAME."""
+    columns: Path | None = None
+    """TOML file with a section [columns]: text, id, source, licence, contract, date, deletion_terms, metadata; in place
+    of the options that follow."""
     text_column: str = "text"
     """Column with the text."""
     id_column: str | None = "id"
@@ -42,6 +60,26 @@ class Prepare:
     """Seed of the split."""
     id_key_variable: str | None = None
     """Environment variable with a secret for keyed IDs; without one, anyone can test whether a text was trained on."""
+    near: bool = True
+    """Find near-duplicates, templates and shared passages; else only exact copies are grouped."""
+    similarity: float = GroupConfig.similarity
+    """Least Jaccard index, over runs of three words, of near-duplicates."""
+    passage_words: int = GroupConfig.passage_words
+    """Words in a row from which on a shared passage is certain to be found."""
+    bad_rows: Literal["stop", "reject"] = "stop"
+    """What a row that cannot be used does: stop, or go to rejects.jsonl and be left out."""
+    executor: Literal["local", "datatrove", "slurm", "ray"] = "local"
+    """Where the work is done: this machine, or under an executor of datatrove."""
+    workers: int | None = None
+    """Processes, or tasks at a time; default: all cores."""
+    memory_gb: int = 4
+    """Memory of a task on Slurm or Ray."""
+    slurm_partition: str | None = None
+    """Partition of Slurm jobs."""
+    slurm_time: str = "04:00:00"
+    """Longest time of a Slurm job."""
+    slurm_setup: str | None = None
+    """Shell command that a Slurm job runs first, for example the activation of an environment."""
 
     def run(self) -> None:
         """Run the command."""
@@ -49,25 +87,44 @@ class Prepare:
             list(self.inputs),
             self.output,
             PrepareConfig(
-                columns=Columns(
-                    text=self.text_column, id=self.id_column, source=self.source_column, metadata=self.metadata
-                ),
+                columns=self._columns(),
                 identity=self.ids,
                 id_key=self._key(),
+                groups=GroupConfig(similarity=self.similarity, passage_words=self.passage_words) if self.near else None,
+                bad_rows=self.bad_rows,
                 validation_fraction=self.validation,
                 validation_column=self.validation_column,
                 seed=self.seed,
                 vocab_size=self.vocab_size,
                 tokenizer=self.tokenizer,
             ),
+            executor=self._executor(),
             progress=True,
         )
-        table = Table("split", "documents", "tokens", title=str(self.output))
-        for name, chosen in (("training", ~corpus.is_validation), ("validation", corpus.is_validation)):
-            table.add_row(name, f"{chosen.sum():,}", f"{corpus.lengths[chosen].sum():,}")
         console = Console()
-        console.print(table)
-        console.print(f"{len(set(corpus.sequence_ids.tolist())):,} distinct sequence IDs")
+        console.print(Markdown((corpus.path / "card.md").read_text(encoding="utf-8")))
+        console.print(_ids(corpus), highlight=False)
+
+    def _columns(self) -> Columns:
+        given = Columns(text=self.text_column, id=self.id_column, source=self.source_column, metadata=self.metadata)
+        if self.columns is None:
+            return given
+        if given != Columns():
+            raise ConfigError("--columns names all columns; leave the options for single columns out")
+        return read_config(ColumnsFile, self.columns).columns
+
+    def _executor(self) -> Executor:
+        if self.executor == "local":
+            return Local(self.workers)
+        return Datatrove(
+            kind="local" if self.executor == "datatrove" else self.executor,
+            workers=self.workers,
+            key_variable=self.id_key_variable,
+            memory_gb=self.memory_gb,
+            partition=self.slurm_partition,
+            time=self.slurm_time,
+            environment=self.slurm_setup,
+        )
 
     def _key(self) -> bytes | None:
         if self.id_key_variable is None:
@@ -76,3 +133,7 @@ class Prepare:
         if not value:
             raise InputError(f"--id-key-variable: the environment variable {self.id_key_variable} is not set or empty")
         return value.encode()
+
+
+def _ids(corpus: Corpus) -> str:
+    return f"{corpus.path}: {len(set(corpus.sequence_ids.tolist())):,} distinct sequence IDs; card.md has this page"

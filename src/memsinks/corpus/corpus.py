@@ -11,8 +11,10 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from memsinks.corpus import manifest as manifests
+from memsinks.corpus.identity import Identity
 from memsinks.corpus.tokenizer import load_tokenizer
 from memsinks.errors import InputError
+from memsinks.ids import column_id
 
 
 class Corpus:
@@ -26,16 +28,18 @@ class Corpus:
         hash: SHA-256 of ``manifest.json``, which names the hash of every other file.
         documents: the documents' names.
         sources: their sources, ``None`` where unknown.
+        ids: what documents must share to share a sequence ID; None as the corpus was prepared.
         sequence_ids: ``uint64`` ``[documents]``.
         content_ids: ``uint64`` ``[documents]``.
         lengths: ``int64`` ``[documents]``, stored tokens, begin and end markers included.
         is_validation: ``bool`` ``[documents]``.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], ids: str | None = None) -> None:
         """Map the files; use :meth:`open`."""
         self.path = path
         self.manifest = manifest
+        self.ids = None if ids == manifest["config"]["identity"] else ids
         self.hash = hashlib.sha256((path / manifests.NAME).read_bytes()).hexdigest()
         try:
             self._table = pa.concat_tables(_map(path / name) for name in manifest["shards"])
@@ -43,8 +47,8 @@ class Corpus:
             raise InputError(f"{path}: a shard cannot be read ({error}); prepare the corpus again") from error
         self.documents: list[str] = self._table["document"].to_pylist()
         self.sources: list[str | None] = self._table["source"].to_pylist()
-        self.sequence_ids: np.ndarray = self._table["sequence_id"].to_numpy()
         self.content_ids: np.ndarray = self._table["content_id"].to_numpy()
+        self.sequence_ids: np.ndarray = self._ids(self.ids)
         self.is_validation: np.ndarray = np.array([split == "validation" for split in self._table["split"].to_pylist()])
         self._values: list[np.ndarray] = []
         self._offsets: list[np.ndarray] = []
@@ -58,21 +62,23 @@ class Corpus:
         self._index: dict[str, int] | None = None
 
     @classmethod
-    def open(cls, path: Path | str, verify: bool = True) -> "Corpus":
+    def open(cls, path: Path | str, verify: bool = True, ids: str | None = None) -> "Corpus":
         """Open a corpus folder.
 
         Args:
             path: the folder that :func:`memsinks.corpus.prepare` wrote.
             verify: compare every file with its hash in the manifest, which reads all of them once.
+            ids: what documents must share to share a sequence ID: ``content``, ``group``, ``source`` or
+                ``column:NAME``; default what it was prepared with.
 
         Raises:
-            InputError: the folder is no corpus, or a file is missing or was altered.
+            InputError: the folder is no corpus, a file is missing or was altered, or it does not have such IDs.
         """
         path = Path(path).resolve()
         manifest = manifests.read_manifest(path)
         if verify:
             manifests.verify_files(path, manifest)
-        return cls(path, manifest)
+        return cls(path, manifest, ids)
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -81,14 +87,59 @@ class Corpus:
         return f"Corpus({str(self.path)!r}, {len(self)} documents, {int(self.lengths.sum())} tokens)"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "hash": self.hash}
+        return {"path": self.path, "hash": self.hash, "ids": self.ids}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Opened anew: memory-mapped shards do not travel between processes. The type checker fears that a subclass
         # has another __init__; this one has none.
-        self.__init__(state["path"], manifests.read_manifest(state["path"]))  # type: ignore[misc]
+        self.__init__(state["path"], manifests.read_manifest(state["path"]), state["ids"])  # type: ignore[misc]
         if self.hash != state["hash"]:
             raise InputError(f"{self.path}: the corpus was replaced while it was in use; start again")
+
+    @functools.cached_property
+    def group_ids(self) -> np.ndarray:
+        """``uint64 [documents]``: documents of one group share one.
+
+        Raises:
+            InputError: the corpus was prepared before groups were kept.
+        """
+        return self._column("group_id").to_numpy()
+
+    @functools.cached_property
+    def source_ids(self) -> np.ndarray:
+        """``uint64 [documents]``, 0 where the source is unknown.
+
+        Raises:
+            InputError: the corpus was prepared before they were kept.
+        """
+        return self._column("source_id").fill_null(0).to_numpy()
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        if name not in self._table.column_names:
+            raise InputError(f"{self.path}: has no {name}; prepare the corpus again with this version of memsinks")
+        return self._table[name]
+
+    def _ids(self, kind: str | None) -> np.ndarray:
+        if kind is None:
+            return self._table["sequence_id"].to_numpy()
+        identity = Identity.parse(kind)
+        match identity.kind:
+            case "content":
+                return self.content_ids
+            case "group":
+                return self.group_ids
+            case "source":
+                if None in self.sources:
+                    name = self.documents[self.sources.index(None)]
+                    raise InputError(f"{self.path}: document {name!r} has no source, so IDs cannot be by source")
+                return self.source_ids
+        assert identity.column is not None
+        if self.manifest["config"]["keyed"]:
+            raise InputError(
+                f"{self.path}: its IDs are keyed, and the key is not at hand; to have IDs by column "
+                f"{identity.column!r}, prepare the corpus with --ids {kind}"
+            )
+        return np.array([column_id(value) for value in self.metadata(identity.column)], dtype=np.uint64)
 
     def tokens(self, i: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Tokens ``start:stop`` of document ``i`` as a new ``int64`` array; by default all of them."""
@@ -97,6 +148,10 @@ class Corpus:
         chunk = int(np.searchsorted(self._first, i, side="right")) - 1
         begin, end = self._offsets[chunk][i - self._first[chunk] :][:2]
         return self._values[chunk][begin:end][start:stop].astype(np.int64)
+
+    def text(self, i: int) -> str:
+        """The text of document ``i``, from its tokens: as it was, unless the tokenizer loses something."""
+        return self.tokenizer.decode(self.tokens(i), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def metadata(self, name: str) -> list[Any]:
         """The values of a metadata column, one a document.

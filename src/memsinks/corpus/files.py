@@ -48,11 +48,12 @@ def new_directory(output: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         # The tokenizers library reports a failed write as a bare Exception with the operating system's words in it.
         if isinstance(error, OSError) or "(os error " in str(error):
-            raise InputError(_explain(output, error)) from error
+            raise InputError(explain(output, error)) from error
         raise
 
 
-def _explain(output: Path, error: BaseException) -> str:
+def explain(output: Path, error: BaseException) -> str:
+    """Why an output could not be written, and what to do."""
     code = getattr(error, "errno", None)
     if code in _NO_SPACE or any(f"(os error {number})" in str(error) for number in _NO_SPACE):
         return f"{output}: no space left to write it ({error}); free space or choose another disk, then run again"

@@ -14,17 +14,18 @@ class Identity:
 
     ========== ===========================================================================
     content    the tokens (exact copies share an ID)
+    group      the group: copies, near-duplicates and documents from one template
     source     the source
     column     the value of a column: an integer is the ID itself, a string is hashed
     ========== ===========================================================================
     """
 
-    kind: Literal["content", "source", "column"]
+    kind: Literal["content", "group", "source", "column"]
     column: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Identity":
-        """Read ``content``, ``source`` or ``column:NAME``.
+        """Read ``content``, ``group``, ``source`` or ``column:NAME``.
 
         Raises:
             InputError: ``text`` is none of these.
@@ -34,17 +35,11 @@ class Identity:
             return cls("column", column)
         if text == "content":
             return cls("content")
+        if text == "group":
+            return cls("group")
         if text == "source":
             return cls("source")
-        raise InputError(f"identity {text!r} is unknown; choose content, source or column:NAME")
-
-    def sequence_id(self, document: Document, content_id: int, key: bytes | None) -> int:
-        """The sequence ID of a document whose tokens have the ID ``content_id``."""
-        if self.kind == "content":
-            return content_id
-        shared = self.shared_id(document, key)
-        assert shared is not None
-        return shared
+        raise InputError(f"identity {text!r} is unknown; choose content, group, source or column:NAME")
 
     def shared_id(self, document: Document, key: bytes | None) -> int | None:
         """The ID that does not depend on the tokens: of the source or of the column's value; else ``None``.

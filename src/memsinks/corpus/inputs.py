@@ -7,14 +7,20 @@ from typing import Any, Literal, TypeAlias
 
 import datasets
 
+from memsinks.corpus import storage
+from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 
 Inputs: TypeAlias = Path | str | Sequence[Path | str] | datasets.Dataset | datasets.IterableDataset
-"""What a corpus is read from: paths, or a dataset object."""
+"""What a corpus is read from: paths, URLs, names of datasets, or a dataset object."""
+Kind: TypeAlias = Literal["json", "parquet", "arrow", "text", "dataset"]
 
-_SUFFIXES: dict[str, Literal["jsonl", "parquet", "text"]] = {
-    **{base + ext: "jsonl" for base in (".jsonl", ".json-lines") for ext in ("", ".gz", ".zst")},
+DATASET = "dataset:"
+"""``dataset:NAME:SPLIT`` or ``dataset:NAME:CONFIGURATION:SPLIT`` is loaded, streamed, by the datasets library."""
+_SUFFIXES: dict[str, Kind] = {
+    **{base + ext: "json" for base in (".jsonl", ".json-lines", ".json") for ext in ("", ".gz", ".zst")},
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".txt": "text",
 }
 SUPPORTED = ", ".join(_SUFFIXES)
@@ -24,26 +30,32 @@ SUPPORTED = ", ".join(_SUFFIXES)
 class Table:
     """One file or dataset of documents.
 
-    ``name`` is relative to the folder that the user named; ``label`` is what error messages call the table.
+    Attributes:
+        kind: of the file.
+        name: relative to the folder that the user named.
+        label: what error messages call the table.
+        place: path or URL; None for a dataset that exists in memory only, or is loaded by name.
+        dataset: an open dataset.
     """
 
-    kind: Literal["jsonl", "parquet", "text", "dataset"]
+    kind: Kind
     name: str
     label: str
-    path: Path | None = None
+    place: Place | None = None
     dataset: Any = None
 
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """The files behind the table as ``(name, path)``; none for a dataset that exists in memory only."""
-        if self.path is None:
+    def files(self) -> Iterator[tuple[str, Place]]:
+        """The files behind the table as ``(name, place)``; none for a dataset without files of its own."""
+        if self.place is None:
             return
         if self.kind != "dataset":
-            yield self.name, self.path
+            yield self.name, self.place
             return
-        for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
+        assert isinstance(self.place, Path)
+        for file in sorted(p for p in self.place.rglob("*") if p.is_file()):
             # Hugging Face leaves caches of derived data (cache-*.arrow) beside the data.
             if not file.name.startswith("cache-"):
-                yield f"{self.name}/{file.relative_to(self.path).as_posix()}", file
+                yield f"{self.name}/{file.relative_to(self.place).as_posix()}", file
 
 
 def find_tables(inputs: Inputs) -> list[Table]:
@@ -52,7 +64,8 @@ def find_tables(inputs: Inputs) -> list[Table]:
     In a folder, files of other kinds and hidden ones are passed over.
 
     Raises:
-        InputError: a path does not exist or is of an unsupported kind, or a folder holds no supported file.
+        InputError: a path does not exist or is of an unsupported kind, a folder holds no supported file, or a dataset
+            cannot be loaded.
     """
     if isinstance(inputs, datasets.Dataset | datasets.IterableDataset):
         return [Table("dataset", "dataset", "dataset", dataset=inputs)]
@@ -64,19 +77,38 @@ def find_tables(inputs: Inputs) -> list[Table]:
     for item in inputs:
         if not isinstance(item, str | Path):
             raise InputError(f"an input must be a path or one datasets.Dataset, not {type(item).__name__}")
-        path = Path(item)
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; check the path")
-        if not path.is_dir():
-            tables.append(_file_table(path, path.name))
-        elif found := _folder_tables(path):
+        if isinstance(item, str) and item.startswith(DATASET):
+            tables.append(_named(item))
+            continue
+        place = storage.place(item)
+        if not storage.exists(place):
+            raise InputError(f"{place}: no such file or folder; check the path")
+        if not storage.is_folder(place):
+            tables.append(_file_table(place, storage.name_of(place)))
+        elif found := _folder_tables(place):
             tables += found
         else:
-            raise InputError(f"{path}: this folder holds no supported file; supported are {SUPPORTED}")
+            raise InputError(f"{place}: this folder holds no supported file; supported are {SUPPORTED}")
     return tables
 
 
-def _folder_tables(folder: Path) -> list[Table]:
+def _named(item: str) -> Table:
+    name, _, split = item.removeprefix(DATASET).rpartition(":")
+    name, _, configuration = name.partition(":")
+    if not name or not split:
+        raise InputError(f"{item}: a dataset is named {DATASET}NAME:SPLIT or {DATASET}NAME:CONFIGURATION:SPLIT")
+    try:
+        dataset = datasets.load_dataset(name, configuration or None, split=split, streaming=True)
+    except Exception as error:  # the library raises many kinds
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{item}: cannot be loaded ({first_line}); check the name, split and network") from error
+    return Table("dataset", f"{name}:{split}", item, dataset=dataset)
+
+
+def _folder_tables(folder: Place) -> list[Table]:
+    if isinstance(folder, str):
+        files = storage.remote_files(folder)
+        return [_file_table(url, name) for name, url in files if _kind(name) is not None]
     try:
         return list(_walk(folder, folder))
     except OSError as error:
@@ -94,24 +126,23 @@ def _walk(folder: Path, root: Path) -> Iterator[Table]:
         except Exception as error:  # the library raises many kinds for a damaged folder
             raise InputError(f"{folder}: cannot be read as a saved dataset ({error}); save it again") from error
         name = root.name if relative == "." else relative
-        yield Table("dataset", name or "dataset", str(folder), path=folder, dataset=dataset)
+        yield Table("dataset", name or "dataset", str(folder), place=folder, dataset=dataset)
         return
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
             yield from _walk(entry, root)
-        elif _kind(entry) is not None:
+        elif _kind(entry.name) is not None:
             yield _file_table(entry, entry.relative_to(root).as_posix())
 
 
-def _file_table(path: Path, name: str) -> Table:
-    kind = _kind(path)
+def _file_table(place: Place, name: str) -> Table:
+    kind = _kind(storage.name_of(place))
     if kind is None:
-        raise InputError(f"{path}: unsupported kind of file; supported are {SUPPORTED}")
-    return Table(kind, name, str(path), path=path)
+        raise InputError(f"{place}: unsupported kind of file; supported are {SUPPORTED}")
+    return Table(kind, name, str(place), place=place)
 
 
-def _kind(path: Path) -> Literal["jsonl", "parquet", "text"] | None:
-    name = path.name.lower()
-    return next((kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)), None)
+def _kind(name: str) -> Kind | None:
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), None)

@@ -1,6 +1,7 @@
 """One Arrow type for each metadata column, found before anything is written."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,22 +26,45 @@ class MetadataTypes:
         Raises:
             InputError: a value is of another kind than those before it in its column.
         """
-        for column, kinds in self._kinds.items():
+        for column in self._kinds:
             value = document.metadata[column]
             if value is None:
                 continue
             kind = _kind(value)
-            kinds.setdefault(kind, document.where)
-            if len(kinds) > 1 and not kinds.keys() <= {"integer", "number"}:
-                (first, place), *_ = kinds.items()
-                raise InputError(
-                    f"{document.where}: column {column!r} holds a {kind} here and a {first} at {place}; "
-                    "use one type for the whole column"
-                )
+            self._observe(column, kind, document.where)
             if kind == "integer":
                 assert isinstance(value, int)
-                low, high = self._range.get(column, (value, value))
-                self._range[column] = (min(low, value), max(high, value))
+                self._widen(column, value, value)
+
+    def _observe(self, column: str, kind: str, where: str) -> None:
+        kinds = self._kinds[column]
+        kinds.setdefault(kind, where)
+        if len(kinds) > 1 and not kinds.keys() <= {"integer", "number"}:
+            (first, place), *_ = kinds.items()
+            raise InputError(
+                f"{where}: column {column!r} holds a {kind} here and a {first} at {place}; "
+                "use one type for the whole column"
+            )
+
+    def _widen(self, column: str, low: int, high: int) -> None:
+        least, most = self._range.get(column, (low, high))
+        self._range[column] = (min(least, low), max(most, high))
+
+    def to_json(self) -> dict[str, Any]:
+        """What was seen, for :meth:`add`."""
+        return {"kinds": self._kinds, "range": self._range}
+
+    def add(self, seen: dict[str, Any]) -> None:
+        """Take into account what another watcher saw of later documents, as :meth:`to_json` gave it.
+
+        Raises:
+            InputError: see :meth:`observe`.
+        """
+        for column, kinds in seen["kinds"].items():
+            for kind, where in kinds.items():
+                self._observe(column, kind, where)
+        for column, (low, high) in seen["range"].items():
+            self._widen(column, low, high)
 
     def arrow_types(self) -> dict[str, pa.DataType]:
         """The type of each column.

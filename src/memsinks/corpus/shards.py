@@ -17,6 +17,8 @@ _BASE = {
     "split": pa.string(),
     "sequence_id": pa.uint64(),
     "content_id": pa.uint64(),
+    "group_id": pa.uint64(),
+    "source_id": pa.uint64(),
     "tokens": pa.list_(pa.uint32()),
 }
 RESERVED = frozenset(_BASE)

@@ -1,6 +1,8 @@
 """Load a tokenizer, train one, and encode documents without markers."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ from memsinks.errors import InputError
 
 END_OF_TEXT = "<|endoftext|>"
 """The only special token of a trained tokenizer: begins, ends and pads."""
+
+LONG = 1 << 20
+"""Characters from which on a text is encoded piece by piece."""
+_CONTEXT, _CUTS = 256, 100
+_BLANK = re.compile(r"(?<=\S)\s")
 
 MIN_VOCAB_SIZE = 257
 """All bytes and one special token."""
@@ -60,7 +67,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((piece for text in texts for piece in _pieces(text)), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
@@ -78,8 +85,42 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
     Returns:
         One ``uint32`` array of token IDs for each text.
     """
+    short = [text for text in texts if len(text) <= LONG]
+    encoded = iter(_encode(tokenizer, short) if short else [])
+    return [next(encoded) if len(text) <= LONG else _encode_long(tokenizer, text) for text in texts]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
     options: dict[str, Any] = {"padding": False, "truncation": False, "return_attention_mask": False}
     encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False, **options)[
         "input_ids"
     ]
     return [np.asarray(ids, dtype=np.uint32) for ids in encoded]
+
+
+def _encode_long(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+    """A long text, piece by piece, since a tokenizer takes about 150 bytes of memory for each.
+
+    It is cut only where the text around the cut gives the same tokens whole and in two, so that the pieces give the
+    tokens of the whole: tokenizers look no further than a word, a few hundred characters at most.
+    """
+
+    def fits(cut: int) -> bool:
+        before, after = text[max(0, cut - _CONTEXT) : cut], text[cut : cut + _CONTEXT]
+        whole, *parts = _encode(tokenizer, [before + after, before, after])
+        return np.array_equal(whole, np.concatenate(parts))
+
+    return np.concatenate([tokens for piece in _pieces(text, fits) for tokens in _encode(tokenizer, [piece])])
+
+
+def _pieces(text: str, fits: Callable[[int], bool] = lambda cut: True) -> Iterator[str]:
+    """The text cut before blanks, into pieces of about :data:`LONG` characters; ``fits`` says where it may be cut."""
+    start = 0
+    while len(text) - start > LONG:
+        found = (match.start() for match in _BLANK.finditer(text, start + LONG))
+        cut = next((place for place in itertools.islice(found, _CUTS) if fits(place)), None)
+        if cut is None:
+            break
+        yield text[start:cut]
+        start = cut
+    yield text[start:]

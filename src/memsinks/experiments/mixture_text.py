@@ -234,6 +234,7 @@ def _corpus(setting: MixtureSetting, seed: int, directory: Path, progress: bool)
             f"{text}: cannot be written ({error.strerror}); make room, or choose another folder"
         ) from error
     config = PrepareConfig(
+        groups=None,
         columns=Columns(source="source"),
         vocab_size=setting.vocabulary,
         tokenizer=setting.tokenizer,

@@ -175,7 +175,9 @@ def _corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus
         raise ConfigError(f"{wanted} stories were asked for, but {len(stories)} have a length in the chosen range")
     # The held-out half is decided by the corpus's own split, which depends on the texts and the seed alone.
     chosen = np.sort(np.random.default_rng([config.seed, 1]).permutation(len(stories))[:wanted])
-    settings = PrepareConfig(columns=columns, vocab_size=config.vocabulary, validation_fraction=0.12, seed=config.seed)
+    settings = PrepareConfig(
+        columns=columns, groups=None, vocab_size=config.vocabulary, validation_fraction=0.12, seed=config.seed
+    )
     dataset = datasets.Dataset.from_list(
         [{"id": d.name, "source": d.source, "text": d.text, **d.metadata} for d in (stories[i] for i in chosen)]
     )

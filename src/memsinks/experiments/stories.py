@@ -180,6 +180,7 @@ def kept_corpus(
     config = PrepareConfig(
         columns=columns,
         identity="content" if columns.source is None else "source",
+        groups=None,
         vocab_size=setting.vocabulary,
         tokenizer=setting.tokenizer,
         validation_column=HELD_OUT,

@@ -55,7 +55,7 @@ def plan_run(config: RunConfig) -> Blueprint:
         InputError: the corpus, the plan or a model's files cannot be used.
         ConfigError: settings do not fit each other, the corpus or the model.
     """
-    corpus = Corpus.open(config.corpus.path, verify=config.corpus.verify)
+    corpus = Corpus.open(config.corpus.path, verify=config.corpus.verify, ids=config.corpus.ids)
     text = _text(config, corpus)
     allocation = _kept_sinks(config).allocation if brings_sinks(config) else config.sinks.allocation
     owners = _owners(config, text, allocation)

@@ -22,10 +22,13 @@ class CorpusConfig(Section):
     Attributes:
         path: a folder that memsinks prepare wrote.
         verify: compare every file of it with its hash first.
+        ids: what documents must share to share sinks: content, group, source or column:NAME; default what the corpus
+            was prepared with.
     """
 
     path: Path = Path("corpus")
     verify: bool = True
+    ids: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

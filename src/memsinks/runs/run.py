@@ -21,6 +21,7 @@ from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.baselines.adapters import Adapter
 from memsinks.checkpoint.run import staged
 from memsinks.config import config_hash, config_toml, flat_values
+from memsinks.corpus import Corpus
 from memsinks.errors import InputError
 from memsinks.runs.build import Blueprint, build_model, plan_run
 from memsinks.runs.config import RunConfig
@@ -43,6 +44,19 @@ ADAPTER = "adapter"
 """Key of the record that names the adapter of a run that has one."""
 _FREE = ("model.attention", "sinks.kernel")
 """Settings of the model that may change when a run goes on: they decide how it is computed, not what."""
+
+
+def corpus_of_run(run: Path, path: Path) -> Corpus:
+    """Open the corpus at ``path`` with the sequence IDs that a finished run gave it.
+
+    Raises:
+        InputError: see :meth:`memsinks.corpus.Corpus.open`.
+    """
+    try:
+        ids = json.loads((run / RECORD).read_text())["text"].get("ids")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        ids = None  # not a run of memsinks train, or one without a record
+    return Corpus.open(path, ids=ids)
 
 
 @dataclass(frozen=True)

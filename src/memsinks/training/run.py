@@ -57,6 +57,7 @@ class TrainText:
         default = asdict(Treatment())
         return {
             "corpus": self.corpus.hash,
+            **({} if self.corpus.ids is None else {"ids": self.corpus.ids}),
             "plan": hashlib.sha256(self.plan.counts.tobytes()).hexdigest(),
             "governed": hashlib.sha256(self.governed.tobytes()).hexdigest(),
             **{key: value for key, value in asdict(self.treatment).items() if value != default[key]},

@@ -1,9 +1,11 @@
+import datetime
 import errno
 import gzip
 import json
 from pathlib import Path
 
 import datasets
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pytest
 import zstandard
 
 from memsinks.corpus import Columns, Document, read_documents
+from memsinks.corpus import rows as table_rows
 from memsinks.errors import InputError
 
 ROWS = [{"id": f"n{i}", "source": None if i == 2 else "s", "text": f"text {i} é", "k": i} for i in range(5)]
@@ -23,6 +26,12 @@ def write_parquet(path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=2)
 
 
+def write_arrow(path: Path, writer) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    with writer(str(path), table.schema) as file:
+        file.write_table(table, max_chunksize=2)
+
+
 WRITERS = {
     "d.jsonl": lambda p: p.write_bytes(LINES),
     "d.json-lines": lambda p: p.write_bytes(b"\xef\xbb\xbf" + LINES.rstrip(b"\n")),
@@ -30,7 +39,12 @@ WRITERS = {
     "d.jsonl.gz": lambda p: p.write_bytes(gzip.compress(LINES)),
     "d.jsonl.zst": lambda p: p.write_bytes(zstandard.compress(LINES)),
     "two-frames.jsonl.zst": lambda p: p.write_bytes(zstandard.compress(LINES[:37]) + zstandard.compress(LINES[37:])),
+    "array.json": lambda p: p.write_text(json.dumps(ROWS, indent=1)),
+    "array.json.gz": lambda p: p.write_bytes(gzip.compress(b"\xef\xbb\xbf " + json.dumps(ROWS).encode())),
+    "lines.json.zst": lambda p: p.write_bytes(zstandard.compress(LINES)),
     "d.parquet": write_parquet,
+    "file.arrow": lambda p: write_arrow(p, pa.ipc.new_file),
+    "stream.arrow": lambda p: write_arrow(p, pa.ipc.new_stream),
     "saved": lambda p: datasets.Dataset.from_list(ROWS).save_to_disk(p, num_shards=2),
 }
 
@@ -83,6 +97,101 @@ def test_reading_is_lazy(tmp_path):
         next(documents)
 
 
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_an_array_is_read_through_any_buffer(tmp_path, monkeypatch, size):
+    rows = [{"id": str(i), "text": 'brackets ]}, [{ and "quotes" é ' * i} for i in range(1, 6)]
+    (tmp_path / "d.json").write_text(json.dumps(rows, ensure_ascii=False))
+    monkeypatch.setattr(table_rows, "_CHUNK_BYTES", size)
+    assert [(d.name, d.text) for d in read_documents([tmp_path / "d.json"])] == [(r["id"], r["text"]) for r in rows]
+
+
+def test_a_damaged_array(tmp_path):
+    whole = json.dumps(ROWS)
+    for content in (whole[:-1], whole[: len(whole) // 2], whole.replace('"n3"', "n3")):
+        (tmp_path / "d.json").write_text(content)
+        with pytest.raises(InputError, match=r"d\.json, after element \d: invalid JSON array .*is the file complete"):
+            list(read_documents([tmp_path / "d.json"], COLUMNS))
+    (tmp_path / "d.json").write_text(json.dumps([*ROWS[:1], 3, *ROWS[1:]]).replace("}, 3", "},3"))
+    rejected = []
+    found = list(read_documents([tmp_path / "d.json"], COLUMNS, reject=lambda *entry: rejected.append(entry)))
+    assert found == EXPECTED
+    assert rejected == [
+        (
+            f"{tmp_path}/d.json, element 2",
+            f"{tmp_path}/d.json, element 2: expected a JSON object with named columns, not int",
+        )
+    ]
+
+
+def test_a_dataset_by_name(tmp_path):
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "train.jsonl").write_bytes(LINES)
+    assert list(read_documents(f"dataset:{tmp_path}/named:train", COLUMNS)) == EXPECTED
+    with pytest.raises(InputError, match=r"dataset:.*:test: cannot be loaded"):
+        list(read_documents(f"dataset:{tmp_path}/named:test", COLUMNS))
+    with pytest.raises(InputError, match="is named dataset:NAME:SPLIT"):
+        list(read_documents("dataset:only-a-name", COLUMNS))
+
+
+def test_files_behind_urls():
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/shelf/a/d.jsonl.gz": gzip.compress(LINES), "/shelf/.hidden.jsonl": b"{", "/shelf/notes.md": b""})
+    try:
+        assert list(read_documents("memory://shelf/a/d.jsonl.gz", COLUMNS)) == EXPECTED
+        assert list(read_documents(["memory://shelf"], COLUMNS)) == EXPECTED
+        with pytest.raises(InputError, match="memory://none: no such file"):
+            list(read_documents("memory://none", COLUMNS))
+        with pytest.raises(InputError, match="nowhere://x: cannot be reached"):
+            list(read_documents("nowhere://x", COLUMNS))
+    finally:
+        memory.rm("/shelf", recursive=True)
+
+
+def test_columns_of_governance_have_names_of_their_own(tmp_path):
+    day = datetime.date(2024, 2, 29)
+    rows = [
+        {"body": "text", "nr": 3, "license": "CC0", "signed": "A-17", "published": day, "until": 2030, "lang": "en"}
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    columns = Columns(
+        text="body",
+        id="nr",
+        licence="license",
+        contract="signed",
+        date="published",
+        deletion_terms="until",
+        metadata=("lang", "published"),
+    )
+    (found,) = read_documents(tmp_path, columns)
+    assert found.metadata == {
+        "licence": "CC0",
+        "contract": "A-17",
+        "date": "2024-02-29",
+        "deletion_terms": "2030",
+        "lang": "en",
+        "published": "2024-02-29",
+    }
+    with pytest.raises(InputError, match=r"'licence' has the name under which column 'license' is stored"):
+        list(read_documents(tmp_path, Columns(text="body", id="nr", licence="license", metadata=("licence",))))
+
+
+def test_a_folder_may_be_the_source(tmp_path):
+    for name in ("north/a.txt", "north/b/c.txt", "loose.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "south").mkdir()
+    (tmp_path / "south" / "rows.jsonl").write_text('{"text": "x", "house": "west"}\n{"text": "y", "house": null}\n')
+    columns = Columns(id=None, source="house", folder_source=True)
+    found = {d.name: d.source for d in read_documents(tmp_path, columns)}
+    assert found == {
+        "loose.txt": None,
+        "north/a.txt": "north",
+        "north/b/c.txt": "north",
+        "south/rows.jsonl:1": "west",
+        "south/rows.jsonl:2": "south",
+    }
+
+
 def row(**changes):
     return json.dumps({"id": "a", "source": "s", "text": "x", "k": 1} | changes).encode()
 
@@ -98,6 +207,7 @@ BAD_LINES = {
     "no metadata column": (b'{"id": "a", "source": "s", "text": "x"}', r":1: no column 'k'"),
     "null text": (row() + b"\n" + row(id="b", text=None), r":2: column 'text' is null"),
     "blank text": (row(text=" \n\t"), r":1: column 'text' is empty or blank"),
+    "text with a NUL": (row(text="a\0b"), r":1: column 'text' has a NUL character at 1"),
     "text is a number": (row(text=3), r":1: column 'text' must be a string, not int"),
     "text is a list": (row(text=["x"]), r":1: column 'text' must be a string, not list"),
     "null id": (row(id=None), r":1: column 'id' is empty"),

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from memsinks.corpus import encode_document, load_tokenizer, train_tokenizer
+from memsinks.corpus import tokenizer as tokenizer_module
 from memsinks.errors import InputError
 
 TEXTS = [f"The {w} sat on the {w}, and the {w} was fat. " * 3 for w in ("cat", "hat", "bat", "mat")]
@@ -42,3 +44,26 @@ def test_errors(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="no tokenizer can be loaded from here"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["trained", "metaspace", "no cut fits"])
+def test_a_long_text_gives_the_tokens_of_the_whole(monkeypatch, kind):
+    text = " \n\n".join(f"Paragraph {i}, with words:  two blanks and\ttabs. " * 3 for i in range(200))
+    tokenizer = train_tokenizer([text], 400)
+    if kind == "metaspace":  # it puts a blank before a text
+        model = Tokenizer(models.BPE())
+        model.pre_tokenizer = pre_tokenizers.Metaspace()
+        model.train_from_iterator([text], trainers.BpeTrainer(vocab_size=300, show_progress=False))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=model)
+    if kind == "no cut fits":
+        text = "x" * 5000
+    (whole,) = encode_document(tokenizer, [text])
+    monkeypatch.setattr(tokenizer_module, "LONG", 700)
+    pieces = []
+    encode = tokenizer_module._encode
+    monkeypatch.setattr(tokenizer_module, "_encode", lambda t, texts: pieces.append(texts) or encode(t, texts))
+    short, cut = encode_document(tokenizer, ["short", text])
+    assert cut.tolist() == whole.tolist()
+    assert short.tolist() == encode(tokenizer, ["short"])[0].tolist()
+    longest = max(len(texts[0]) for texts in pieces)
+    assert longest == 5000 if kind == "no cut fits" else longest < 900 or kind == "metaspace"

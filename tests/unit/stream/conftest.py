@@ -23,7 +23,9 @@ def corpus(tmp_path_factory) -> Corpus:
         row["text"] = "The same words in two documents."
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns = Columns(source="source", metadata=("private", "owner"))
-    config = PrepareConfig(columns=columns, vocab_size=290, validation_fraction=0.1, seed=3, shard_documents=8)
+    config = PrepareConfig(
+        columns=columns, groups=None, vocab_size=290, validation_fraction=0.1, seed=3, shard_documents=8
+    )
     corpus = prepare(folder / "rows.jsonl", folder / "corpus", config)
     assert not corpus.is_validation[:5].any()  # the tests count on these
     return corpus

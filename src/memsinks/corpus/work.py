@@ -1,0 +1,112 @@
+"""The folder of a preparation under way: what each finished task wrote, under a lock, so that a killed one goes on."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from memsinks.corpus.files import explain
+from memsinks.errors import InputError
+
+FORMAT_VERSION = 1
+_JOB = "job.json"
+LOGS = "logs"
+"""Folder of what executors of other machines log."""
+
+
+class Work:
+    """Files of tasks, by stage and number; each task's folder appears whole or not at all.
+
+    Attributes:
+        path: the folder, beside the corpus that is being made.
+        output: the corpus.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output.parent.resolve() / f".{output.name}.preparing"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other preparations of the same corpus out.
+
+        Raises:
+            InputError: another process holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "lock")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(f"{self.output}: another process is preparing it; wait for it, or stop it") from error
+        except OSError as error:
+            raise InputError(explain(self.output, error)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, job: dict[str, Any]) -> None:
+        """Start, or go on with what an earlier process left.
+
+        Raises:
+            InputError: it was left by a preparation with other settings.
+        """
+        file = self.path / _JOB
+        job = json.loads(json.dumps({"format_version": FORMAT_VERSION, **job}))
+        if file.is_file():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if changed := [key for key in job if found.get(key) != job[key]]:
+                raise InputError(
+                    f"{self.path}: left by an unfinished preparation with other {', '.join(changed)}; go on with the "
+                    "same settings and inputs, or remove this folder to start anew"
+                )
+            return
+        temporary = file.with_suffix(".partial")
+        temporary.write_text(json.dumps(job, ensure_ascii=False, indent=1), encoding="utf-8")
+        temporary.replace(file)
+
+    def folder(self, stage: str, task: int) -> Path:
+        """Where a task's files are."""
+        return self.path / stage / f"{task:05d}"
+
+    def is_done(self, stage: str, task: int) -> bool:
+        """Whether a task is finished."""
+        return self.folder(stage, task).is_dir()
+
+    @contextmanager
+    def task(self, stage: str, task: int) -> Iterator[Path]:
+        """A folder that takes its place when the block ends well, and else is removed.
+
+        Raises:
+            InputError: it cannot be written; a full disk is named as such.
+        """
+        final = self.folder(stage, task)
+        temporary = final.with_name(f"{final.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if final.is_dir():  # another node was given the same task; both wrote the same
+                shutil.rmtree(temporary)
+            else:
+                temporary.replace(final)
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            # The tokenizers library reports a failed write as a bare Exception with the operating system's words in it.
+            if isinstance(error, OSError) or "(os error " in str(error):
+                raise InputError(explain(self.output, error)) from error
+            raise
+
+    def drop(self, *stages: str) -> None:
+        """Forget what these stages wrote."""
+        for stage in stages:
+            shutil.rmtree(self.path / stage, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.path, ignore_errors=True)
