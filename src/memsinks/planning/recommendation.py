@@ -111,12 +111,12 @@ def _rank(config: SinkConfig) -> tuple[int, int]:
 
 
 def _besides(config: SinkConfig, text: GovernedText, units: Units, question: Question) -> list[str]:
-    """What another preparation of the corpus would change."""
+    """What other IDs would change."""
     if units.kind != "source" or len(units) >= len(text) or question.terms == "together":
         return []
     sinks, active = count(int(config.active) * len(units)), count(int(config.active))
     return [
-        f"With one ID for a source (memsinks prepare --ids source) disjoint allocation needs {sinks} sinks a layer for "
+        f'With one ID for a source (corpus.ids = "source") disjoint allocation needs {sinks} sinks a layer for '
         f"{count(len(units))} sources instead of {count(int(config.active) * len(text))} for {count(len(text))} IDs; "
         f"all text of a source then shares {active} sinks."
     ]

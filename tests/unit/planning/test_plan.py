@@ -176,7 +176,7 @@ def test_sources_take_all_their_ids(corpus, run_config):
     assert len(plan.units) == 4
     assert plan.of_run.losses[0].expected == pytest.approx(expected)
     assert plan.of_run.losses[0].simulated.mean == pytest.approx(expected, abs=0.04)
-    assert any("--ids source" in reason for reason in plan.recommendation.reasons)
+    assert any("corpus.ids" in reason for reason in plan.recommendation.reasons)
     assert planned(run_config(corpus), unit="source").question.numbers(plan.units) == (1,)
 
 
