@@ -34,6 +34,7 @@ ORDER = (
     "baselines",
     "report",
     "runs",
+    "planning",
     "experiments",
     "cli",
     "__main__",

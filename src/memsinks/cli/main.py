@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
+from memsinks.cli.plan import Plan, plan_defaults
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
 from memsinks.cli.quickstart import Quickstart
@@ -44,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _commands(arguments: Sequence[str]) -> Any:
-    # A run file gives the options of `train` their defaults, so it is read before they are parsed.
+    # A run file gives the options of `train` and `plan` their defaults, so it is read before they are parsed.
     train = Annotated[Train, tyro.conf.subcommand("train", default=train_defaults(arguments))]
-    # Options of `train` are named as the keys of its file, section first; those of the others have no sections.
+    plan = Annotated[Plan, tyro.conf.subcommand("plan", default=plan_defaults(arguments))]
+    # Their options are named as the keys of the file, section first; those of the others have no sections.
     others = {
         "prepare": Prepare,
         "why": Explain,
@@ -59,7 +61,7 @@ def _commands(arguments: Sequence[str]) -> Any:
     flat = [
         Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
     ]
-    return functools.reduce(operator.or_, [train, *flat])
+    return functools.reduce(operator.or_, [train, plan, *flat])
 
 
 if __name__ == "__main__":

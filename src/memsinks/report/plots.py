@@ -28,6 +28,7 @@ class Series:
         low, high: interval of each y, or empty.
         x_low, x_high: interval of each x, or empty.
         joined: draw a line through the points, in their order.
+        marked: draw the points.
         group: series of one group share a colour.
     """
 
@@ -39,6 +40,7 @@ class Series:
     x_low: Sequence[float | None] = ()
     x_high: Sequence[float | None] = ()
     joined: bool = True
+    marked: bool = True
     group: str | None = None
 
 
@@ -51,6 +53,7 @@ class Panel:
         series: what is drawn.
         lines: horizontal reference lines, label to height.
         logarithmic: a logarithmic horizontal axis.
+        whole: the horizontal axis counts.
         ticks: names of the places 0, 1, ... on the horizontal axis, where they are no numbers.
     """
 
@@ -60,6 +63,7 @@ class Panel:
     series: Sequence[Series]
     lines: Mapping[str, float] = field(default_factory=dict)
     logarithmic: bool = False
+    whole: bool = False
     ticks: Sequence[str] = ()
 
 
@@ -98,6 +102,8 @@ def _draw(axes: "Axes", panel: Panel) -> None:
         nth = seen[group] = seen.get(group, -1) + 1
         colour = PALETTE[groups.index(group) % len(PALETTE)]
         style: dict[str, Any] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        if not series.marked:
+            style["marker"] = None
         line = DASHES[(nth + groups.index(group) // len(PALETTE)) % len(DASHES)] if series.joined else "none"
         axes.errorbar(
             series.x,
@@ -117,6 +123,10 @@ def _draw(axes: "Axes", panel: Panel) -> None:
         )
     if panel.logarithmic:
         axes.set_xscale("log")
+    if panel.whole:
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.ticks:
         turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(panel.ticks) > MOST_LEVEL_TICKS else {}
         axes.set_xticks(range(len(panel.ticks)), panel.ticks, **turned)

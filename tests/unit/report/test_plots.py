@@ -35,3 +35,11 @@ def test_a_long_legend_that_serves_all_panels_stands_beside_them(tmp_path, drawn
     else:
         assert not figure.legends
         assert [len(legend.get_texts()) for legend in inside] == list(counts)
+
+
+def test_lines_without_marks_on_an_axis_that_counts(tmp_path, drawn):
+    series = [Series(label="expected", x=[0, 1, 2, 3], y=[0, 0.3, 0.5, 0.6], marked=False)]
+    write_panels([Panel(title="t", x_label="removed", y_label="y", series=series, whole=True)], tmp_path / "figure.png")
+    (axes,) = drawn[0].axes
+    assert axes.lines[0].get_marker() == "None"
+    assert all(tick == round(tick) for tick in axes.get_xticks())
