@@ -14,7 +14,7 @@ from memsinks.config import read_config
 from memsinks.corpus.files import check_output
 from memsinks.planning.files import write_plan
 from memsinks.planning.governed import Unit
-from memsinks.planning.plan import make_plan, plan_blueprint, readable
+from memsinks.planning.plan import make_plan, plan_blueprint
 from memsinks.planning.question import COLLATERAL, Question, Terms
 from memsinks.planning.tables import render
 from memsinks.runs.config import CorpusConfig, ExposureConfig, ModelConfig, RunConfig, SinksConfig
@@ -78,9 +78,7 @@ class Plan:
         base = RunConfig() if self.file is None else read_config(RunConfig, self.file)
         config = replace(base, **{name: getattr(self, name) for name in _keys()})
         blueprint = plan_blueprint(config)
-        # The files were compared with their hashes just now.
-        again = replace(config, corpus=replace(config.corpus, verify=False))
-        plan = make_plan(config, blueprint, estimate(readable(again), self.devices, self.device), question)
+        plan = make_plan(config, blueprint, estimate(config, self.devices, self.device, blueprint), question)
         Console(highlight=False).print(render(plan))
         if self.output is not None:
             write_plan(plan, self.output)
