@@ -78,7 +78,7 @@ class Plan:
         base = RunConfig() if self.file is None else read_config(RunConfig, self.file)
         config = replace(base, **{name: getattr(self, name) for name in _keys()})
         blueprint = plan_blueprint(config)
-        plan = make_plan(config, blueprint, estimate(config, self.devices, self.device, blueprint), question)
+        plan = make_plan(config, blueprint, estimate(blueprint.config, self.devices, self.device, blueprint), question)
         Console(highlight=False).print(render(plan))
         if self.output is not None:
             write_plan(plan, self.output)
