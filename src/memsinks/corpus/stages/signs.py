@@ -1,6 +1,8 @@
-"""The signs of all documents, mapped from the files of stage 2, with one document for each distinct text."""
+"""The signs of all documents, read from the files of stage 2 as needed, with one document for each distinct text."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ _PORTION = 1 << 22
 
 
 class Signs:
-    """Words, band keys and fingerprints of texts.
+    """Words, band keys and fingerprints of texts; in memory are about 16 bytes a document, and what is asked for.
 
     Args:
         job: whose stage 2 is finished.
@@ -23,51 +25,54 @@ class Signs:
     """
 
     def __init__(self, job: Job, parts: int, documents: np.ndarray) -> None:
-        files = [job.work.folder(sign.STAGE, part) / "signs.arrow" for part in range(parts)]
-        tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
-        self._table = pa.concat_tables(tables) if tables else sign.SCHEMA.empty_table()
+        self._folders = [job.work.folder(sign.STAGE, part) for part in range(parts)]
         self._documents = documents
-        self._words = _Lists(self._table["words"])
+        counts = [_column(folder, "words").to_numpy() for folder in self._folders]
+        self._first = np.cumsum([0, *map(len, counts)])
+        self._starts = [np.cumsum([0, *own]) for own in counts]
 
     def words(self, text: int) -> np.ndarray:
-        """The word hashes of a text."""
-        return self._words[int(self._documents[text])]
+        """``uint64 [words]``: the word hashes of a text."""
+        document = int(self._documents[text])
+        part = int(np.searchsorted(self._first, document, side="right")) - 1
+        start, stop = self._starts[part][document - self._first[part] :][:2].tolist()
+        # Read, not mapped: mapped pages would count as this process's memory.
+        with (self._folders[part] / "words.bin").open("rb") as file:
+            file.seek(8 * start)
+            return np.frombuffer(file.read(8 * (stop - start)), "<u8").astype(np.uint64, copy=False)
 
     def bands(self) -> Iterator[np.ndarray]:
         """Keys of one band after the other, ``uint64 [texts]``."""
         for band in range(BANDS):
-            yield self._table[f"band_{band}"].to_numpy()[self._documents]
+            keys = [_column(folder, f"band_{band}").to_numpy() for folder in self._folders]
+            yield np.concatenate([np.empty(0, np.uint64), *keys])[self._documents]
 
     def prints(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Hashes, texts and positions of fingerprints; each portion has all of some of the hashes."""
-        text = np.full(self._table.num_rows, -1, np.int64)
+        text = np.full(int(self._first[-1]), -1, np.int64)
         text[self._documents] = np.arange(len(self._documents))
-        hashes, positions = _Lists(self._table["hashes"]), _Lists(self._table["positions"])
-        portions = max(1, -(-int(hashes.lengths.sum()) // _PORTION))
+        total = sum(len(_column(folder, "hashes").flatten()) for folder in self._folders)
+        portions = max(1, -(-total // _PORTION))
         for portion in range(portions):
-            found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-            for first, last, own, own_positions in zip(*hashes.chunks(), positions.values, strict=True):
-                texts = np.repeat(text[first:last], hashes.lengths[first:last])
-                chosen = (texts >= 0) & (own % np.uint64(portions) == portion)
-                found.append((own[chosen], texts[chosen], own_positions[chosen]))
+            found = [self._portion(part, portion, portions, text) for part in range(len(self._folders))]
             if found:
-                yield tuple(np.concatenate(column) for column in zip(*found, strict=True))  # type: ignore[misc]
+                hashes, texts, positions = (np.concatenate(column) for column in zip(*found, strict=True))
+                yield hashes, texts, positions
+
+    def _portion(
+        self, part: int, portion: int, portions: int, text: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        lists = _column(self._folders[part], "hashes")
+        hashes, positions = lists.flatten().to_numpy(), _column(self._folders[part], "positions").flatten().to_numpy()
+        lengths = lists.value_lengths().to_numpy()
+        texts = np.repeat(text[self._first[part] : self._first[part + 1]], lengths)
+        chosen = (texts >= 0) & (hashes % np.uint64(portions) == portion)
+        return hashes[chosen], texts[chosen], positions[chosen]
 
 
-class _Lists:
-    """A mapped column of lists, indexed without a copy."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self.values = [chunk.flatten().to_numpy() for chunk in column.chunks]
-        self._offsets = [chunk.offsets.to_numpy() - chunk.offsets[0].as_py() for chunk in column.chunks]
-        self._first = np.cumsum([0, *(len(offsets) - 1 for offsets in self._offsets)])
-        self.lengths = np.concatenate([np.empty(0, np.int64), *map(np.diff, self._offsets)]).astype(np.int64)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        chunk = int(np.searchsorted(self._first, row, side="right")) - 1
-        begin, end = self._offsets[chunk][row - self._first[chunk] :][:2]
-        return self.values[chunk][begin:end]
-
-    def chunks(self) -> tuple[list[int], list[int], list[np.ndarray]]:
-        """First and one past the last row of each chunk, and its values."""
-        return self._first[:-1].tolist(), self._first[1:].tolist(), self.values
+def _column(folder: Path, name: str) -> Any:
+    """One column of a part; the others are not read."""
+    options = pa.ipc.IpcReadOptions(included_fields=[sign.SCHEMA.get_field_index(name)])
+    with pa.OSFile(str(folder / "signs.arrow")) as source:
+        chunks = pa.ipc.open_file(source, options=options).read_all()[name].chunks
+    return pa.concat_arrays(chunks) if chunks else pa.array([], sign.SCHEMA.field(name).type)
