@@ -114,7 +114,7 @@ def one(name: str, inputs: str, output: str, tokenizer: str, workers: str) -> No
     print(json.dumps({"seconds": seconds, "peak_mb": max(peaks)}))
 
 
-def measure(folder: Path, megabytes: float, rounds: int, multiples: tuple[int, ...]) -> dict[str, Any]:
+def measure(folder: Path, megabytes: float, rounds: int, sizes: tuple[float, ...]) -> dict[str, Any]:
     workers = len(os.sched_getaffinity(0))
     tokenizer = folder / "tokenizer"
     texts = [d.text for d in read_documents([general_file()])][:400]
@@ -137,11 +137,11 @@ def measure(folder: Path, megabytes: float, rounds: int, multiples: tuple[int, .
         values = [a / b for a, b in zip(speeds[own], speeds[rival], strict=True)]
         ratios[f"{own} / {rival}"] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     memory = {}
-    for multiple in multiples:
-        text = folder / f"text-{multiple}"
-        bytes_ = write_text(text, megabytes * multiple)
+    for megabytes in sizes:
+        text = folder / f"text-{megabytes:g}"
+        bytes_ = write_text(text, megabytes)
         run = timed(GROUPED, text, folder / "out", tokenizer, workers)
-        memory[str(multiple)] = {"megabytes": bytes_ / 1e6, "peak_mb": run["peak_mb"], "seconds": run["seconds"]}
+        memory[f"{megabytes:g}"] = {"megabytes": bytes_ / 1e6, "peak_mb": run["peak_mb"], "seconds": run["seconds"]}
         shutil.rmtree(text)
     found = versions()
     found["versions"] |= {name: version(name) for name in ("datatrove", "rensa", "tokenizers")}
@@ -180,8 +180,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        size, rounds, multiples = (1.0, 1, (1, 2)) if arguments.quick else (12.0, 3, (1, 4, 16))
-        result = measure(Path(folder), size, rounds, multiples)
+        size, rounds, sizes = (1.0, 1, (1.0, 2.0)) if arguments.quick else (40.0, 3, (12.0, 48.0, 192.0))
+        result = measure(Path(folder), size, rounds, sizes)
     show(result)
     target = arguments.json or (None if arguments.quick else Path(__file__).with_suffix(".json"))
     if target is not None:

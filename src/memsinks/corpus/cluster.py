@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from memsinks.corpus.datatrove_local import LocalProcess
 from memsinks.corpus.stages.job import Job, Task
 from memsinks.corpus.work import LOGS
 from memsinks.errors import InputError, MemsinksError
@@ -92,9 +93,9 @@ class Datatrove:
         try:
             match self.kind:
                 case "local":
-                    from datatrove.executor.local import LocalPipelineExecutor
+                    import datatrove  # noqa: F401
 
-                    return LocalPipelineExecutor(**options)
+                    return LocalProcess(step, logs, options["workers"])
                 case "ray":
                     import ray  # noqa: F401
                     from datatrove.executor.ray import RayPipelineExecutor

@@ -74,11 +74,23 @@ def test_a_dataset_is_cut_by_rows():
     assert numbers == list(range(1, 51))
 
 
-@pytest.mark.parametrize(
-    "executor", [Local(1), Local(2), Datatrove(kind="local", workers=2)], ids=["one", "two", "datatrove"]
-)
-def test_processes_do_not_change_a_byte(inputs, tmp_path, expected, executor):
-    assert prepare(inputs, tmp_path / "corpus", CONFIG, executor=executor).hash == expected
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_do_not_change_a_byte(inputs, tmp_path, expected, workers):
+    assert prepare(inputs, tmp_path / "corpus", CONFIG, executor=Local(workers)).hash == expected
+
+
+@pytest.fixture
+def few_tasks(inputs, tmp_path, monkeypatch):
+    """Settings with few tasks, each of which is a process that takes seconds to begin; and what they lead to."""
+    monkeypatch.setattr(pieces.cut, "__defaults__", (3 * TASK_BYTES,))
+    config = replace(CONFIG, shard_documents=40)
+    return config, prepare(inputs, tmp_path / "expected", config).hash
+
+
+def test_datatrove_does_the_tasks(inputs, tmp_path, few_tasks):
+    config, expected = few_tasks
+    executor = Datatrove(kind="local", workers=2)
+    assert prepare(inputs, tmp_path / "corpus", config, executor=executor).hash == expected
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -230,11 +242,9 @@ SRUN = '#!/bin/bash\nwhile [[ "$1" == -* ]]; do [[ "$1" == -n ]] && shift; shift
 
 
 @pytest.mark.long
-def test_slurm_scripts_do_the_tasks(inputs, tmp_path, monkeypatch):
+def test_slurm_scripts_do_the_tasks(inputs, tmp_path, few_tasks, monkeypatch):
     """A stand-in for Slurm runs the array of jobs that would be submitted, one after the other."""
-    monkeypatch.setattr(pieces.cut, "__defaults__", (3 * TASK_BYTES,))  # every task is a new process
-    config = replace(CONFIG, shard_documents=40)
-    expected = prepare(inputs, tmp_path / "expected", config).hash
+    config, expected = few_tasks
     programs = tmp_path / "bin"
     programs.mkdir()
     log = tmp_path / "slurm.log"
@@ -322,13 +332,11 @@ def test_a_document_without_tokens_is_rejected(tmp_path, write_rows):
 @pytest.mark.long
 # A warning of Ray's that becomes an error is lost in a thread of datatrove, which then waits for ever.
 @pytest.mark.filterwarnings("ignore")
-def test_two_nodes_of_ray_do_the_tasks(inputs, tmp_path, monkeypatch):
+def test_two_nodes_of_ray_do_the_tasks(inputs, tmp_path, few_tasks):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setattr(pieces.cut, "__defaults__", (3 * TASK_BYTES,))  # Ray takes seconds to begin a task
-    config = replace(CONFIG, shard_documents=40)
-    expected = prepare(inputs, tmp_path / "expected", config).hash
+    config, expected = few_tasks
     node = {"num_cpus": 1, "memory": 1 << 31}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
