@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        size, rounds, sizes = (1.0, 1, (1.0, 2.0)) if arguments.quick else (40.0, 3, (12.0, 48.0, 192.0))
+        size, rounds, sizes = (1.0, 1, (1.0, 2.0)) if arguments.quick else (24.0, 3, (12.0, 48.0, 192.0))
         result = measure(Path(folder), size, rounds, sizes)
     show(result)
     target = arguments.json or (None if arguments.quick else Path(__file__).with_suffix(".json"))

@@ -48,7 +48,8 @@ def write_corpus(root: Path, count: int = 60) -> tuple[Path, list[str]]:
             length = 12 + (i * 17) % 50
             text = " ".join(WORDS[(i * 7 + j * (i + 3)) % len(WORDS)] for j in range(length)) + f" number {i}."
             file.write(json.dumps({"id": f"s{i}", "source": f"p{i % 3}", "text": text}) + "\n")
-    options = ["--vocab-size", "300", "--validation", "0.1", "--output", str(root / "corpus")]
+    # Word salad of few words is full of near-copies.
+    options = ["--vocab-size", "300", "--validation", "0.1", "--no-near", "--output", str(root / "corpus")]
     done = Run(["prepare", str(root / "stories.jsonl"), *options], root / "prepare.log")
     assert done.wait() == 0, done.text()
     from memsinks.corpus import Corpus

@@ -17,8 +17,7 @@ from memsinks.corpus.readers import Columns, table_rows
 from memsinks.corpus.rows import Row, read_dataset, read_parquet
 from memsinks.errors import InputError
 
-TASK_BYTES = 64 << 20
-"""Bytes of input, as stored, that one task reads; a file that cannot be cut may have more."""
+LEAST_BYTES, MOST_BYTES, TASKS = 2 << 20, 64 << 20, 64
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,24 @@ class Piece:
         return read_dataset(chosen, self.table.label, columns.wanted(), self.first)
 
 
-def cut(tables: Sequence[Table], task_bytes: int = TASK_BYTES) -> list[list[Piece]]:
-    """Tasks of about ``task_bytes``, in the order of the input.
+def share(total: int) -> int:
+    """Bytes of one task, of so many in all: a power of two, so that there are about :data:`TASKS` of them."""
+    return min(MOST_BYTES, max(LEAST_BYTES, 1 << max(0, total // TASKS).bit_length()))
+
+
+def cut(tables: Sequence[Table], task_bytes: int | None = None) -> list[list[Piece]]:
+    """The tasks of reading, in the order of the input.
+
+    Args:
+        tables: the input.
+        task_bytes: of input, as stored, that one task reads; a file that cannot be cut may have more. By default a
+            :func:`share` of all.
 
     Raises:
         InputError: a file cannot be read.
     """
+    if task_bytes is None:
+        task_bytes = share(sum(piece.bytes for table in tables for piece in _pieces(table, MOST_BYTES)))
     tasks: list[list[Piece]] = []
     room = 0
     for piece in (piece for table in tables for piece in _pieces(table, task_bytes)):

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,33 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
+    if tokenizer.is_fast:
+        # Half as fast again as a call of the tokenizer, which keeps the places of tokens in the text.
+        with _bare(tokenizer.backend_tokenizer) as backend:
+            found = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in found]
     options: dict[str, Any] = {"padding": False, "truncation": False, "return_attention_mask": False}
     encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False, **options)[
         "input_ids"
     ]
     return [np.asarray(ids, dtype=np.uint32) for ids in encoded]
+
+
+@contextmanager
+def _bare(backend: Tokenizer) -> Iterator[Tokenizer]:
+    """The tokenizer without truncation, padding and special tokens; after that as it was."""
+    truncation, padding, special = backend.truncation, backend.padding, backend.encode_special_tokens
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    try:
+        yield backend
+    finally:
+        backend.encode_special_tokens = special
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+        if padding is not None:
+            backend.enable_padding(**padding)
 
 
 def _encode_long(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:

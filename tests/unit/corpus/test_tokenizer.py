@@ -67,3 +67,15 @@ def test_a_long_text_gives_the_tokens_of_the_whole(monkeypatch, kind):
     assert short.tolist() == encode(tokenizer, ["short"])[0].tolist()
     longest = max(len(texts[0]) for texts in pieces)
     assert longest == 5000 if kind == "no cut fits" else longest < 900 or kind == "metaspace"
+
+
+def test_a_tokenizer_is_left_as_it_was():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(5, strategy="only_first")
+    backend.enable_padding(length=9, pad_id=3, direction="left")
+    before = backend.to_str(), backend.encode_special_tokens
+    (found,) = encode_document(tokenizer, [TEXTS[0]])
+    assert len(found) > 9
+    assert tokenizer.decode(found) == TEXTS[0]
+    assert (backend.to_str(), backend.encode_special_tokens) == before

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from memsinks.corpus import storage
 from memsinks.corpus.metadata import MetadataTypes
-from memsinks.corpus.pieces import Piece
+from memsinks.corpus.pieces import Piece, share
 from memsinks.corpus.readers import Document, table_documents
 from memsinks.corpus.split import text_hash
 from memsinks.corpus.stages.job import Job
@@ -42,7 +42,6 @@ FACTS = pa.schema(
         "bytes": pa.int64(),
     }
 )
-_PART_BYTES = 32 << 20
 _GROUP_BYTES, _GROUP_ROWS = 8 << 20, 2048
 
 
@@ -64,6 +63,8 @@ class _Reader:
         self.rows: list[dict[str, Any]] = []
         self.waiting = 0
         self.part: Any = None
+        # Texts of one part. Compressed input has fewer bytes than its text, so these parts are more and smaller.
+        self.most = share(sum(piece.bytes for pieces in job.reading for piece in pieces))
 
     def read(self, task: int) -> None:
         inputs: dict[str, dict[str, Any]] = {}
@@ -100,7 +101,7 @@ class _Reader:
             yield row
 
     def _add(self, row: dict[str, Any], facts: Any) -> None:
-        if self.in_part == self.job.config.shard_documents or self.part_bytes + row["bytes"] > _PART_BYTES:
+        if self.in_part == self.job.config.shard_documents or self.part_bytes + row["bytes"] > self.most:
             self._end_part(facts)
         if self.part is None:
             name = f"part-{self.parts:05d}.parquet"
