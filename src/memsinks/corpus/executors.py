@@ -5,11 +5,15 @@ A task writes the same bytes wherever it runs, so the corpus does not depend on 
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+import pyarrow as pa
 
 from memsinks.corpus.stages.job import Job, Task
 from memsinks.errors import InputError
@@ -34,7 +38,7 @@ class Local:
     """This machine.
 
     Attributes:
-        workers: processes; None takes one for each core, or this process alone for little input.
+        workers: processes, this one among them; None takes one for each core, or this process alone for little input.
     """
 
     workers: int | None = None
@@ -44,9 +48,9 @@ class Local:
             raise InputError(f"workers is {self.workers}; it must be at least 1")
 
     def run(self, job: Job, stage: str, task: Task, numbers: Sequence[int], done: Callable[[], None]) -> None:
-        """Run them here, or in a pool of processes."""
-        workers = min(len(numbers), self._workers(job))
-        if workers <= 1:
+        """Run them in this process, and in others beside it, which take seconds to begin."""
+        others = min(len(numbers), self._workers(job)) - 1
+        if others < 1:
             for number in numbers:
                 task(job, number)
                 done()
@@ -54,10 +58,14 @@ class Local:
         # Started afresh: a fork of a process with running threads (tokenizers, Arrow) can hang.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["memsinks.corpus.prepare"])
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-            futures = [pool.submit(task, job, number) for number in numbers]
+        with _one_thread(), ProcessPoolExecutor(others, mp_context=context, initializer=_begin) as pool:
             try:
-                _wait(as_completed(futures), done)
+                _share_out(pool, others, job, task, deque(numbers), done)
+            except BrokenProcessPool as error:
+                raise InputError(
+                    "a process of the preparation was killed, most likely for want of memory; run the same command "
+                    "again with fewer --workers: it goes on with what is finished"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -69,21 +77,37 @@ class Local:
         return len(os.sched_getaffinity(0)) if size > SMALL_BYTES else 1
 
 
-def _wait(futures: Iterable[object], done: Callable[[], None]) -> None:
-    try:
-        for future in futures:
-            future.result()  # type: ignore[attr-defined]
+def _share_out(
+    pool: ProcessPoolExecutor, others: int, job: Job, task: Task, pending: deque[int], done: Callable[[], None]
+) -> None:
+    """Keep the pool busy, and do a task here whenever there is one that it need not have."""
+    running: set[Future[None]] = set()
+    while pending or running:
+        while pending and len(running) < others + 1:  # one waits, so that none of them does
+            running.add(pool.submit(task, job, pending.popleft()))
+        if pending:
+            task(job, pending.popleft())
             done()
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process of the preparation was killed, most likely for want of memory; run the same command again with "
-            "fewer --workers: it goes on with what is finished"
-        ) from error
+        finished, running = wait(running, 0 if pending else None, FIRST_COMPLETED)
+        for future in finished:
+            future.result()
+            done()
 
 
-def _one_thread() -> None:
-    """Workers share the cores already; their libraries need no threads of their own."""
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes share the cores already; tokenizers need no threads of their own."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import pyarrow as pa
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
 
+
+def _begin() -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     pa.set_cpu_count(1)
