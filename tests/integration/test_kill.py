@@ -213,10 +213,12 @@ def test_the_same_command_twice_at_once(corpus, whole, tmp_path):
     file = file_of(tmp_path, corpus)
     run = started(tmp_path, file)
     until(run, lambda: seen(tmp_path) >= 6)
+    run.send(signal.SIGSTOP)  # so that it is not done before the others have begun
     for more in ([], ["--fresh"]):
         other = Run(["train", str(file), *more], tmp_path / "other")
         assert other.wait() == 2, other.text()
         assert "another command is training in" in other.text()
+    run.send(signal.SIGCONT)
     assert run.wait() == 0, run.text()
     assert_the_same(tmp_path, whole("llama"))
     assert not (tmp_path / "out-run" / ".lock").exists()
