@@ -74,7 +74,9 @@ class Local:
         if self.workers is not None:
             return self.workers
         size = sum(piece.bytes for task in job.reading for piece in task)
-        return len(os.sched_getaffinity(0)) if size > SMALL_BYTES else 1
+        if size <= SMALL_BYTES:
+            return 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share_out(

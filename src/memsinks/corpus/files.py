@@ -39,16 +39,32 @@ def new_directory(output: Path) -> Iterator[Path]:
         InputError: the folder cannot be written; a full disk is named as such.
     """
     check_output(output)
-    temporary = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
+    with appearing(output, output) as folder:
+        yield folder
+
+
+@contextmanager
+def appearing(final: Path, blamed: Path) -> Iterator[Path]:
+    """A temporary folder beside ``final`` that takes its place when the block ends well, and else is removed.
+
+    Where another process was quicker its folder stays; both wrote the same.
+
+    Raises:
+        InputError: it cannot be written; ``blamed`` is what the message names.
+    """
+    temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        temporary.replace(output)
+        if final.is_dir() and any(final.iterdir()):
+            shutil.rmtree(temporary)
+        else:
+            temporary.replace(final)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         # The tokenizers library reports a failed write as a bare Exception with the operating system's words in it.
         if isinstance(error, OSError) or "(os error " in str(error):
-            raise InputError(explain(output, error)) from error
+            raise InputError(explain(blamed, error)) from error
         raise
 
 

@@ -1,5 +1,6 @@
 """From what the user names (files, folders, saved datasets) to a list of tables in a fixed order."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,13 @@ class Table:
     label: str
     place: Place | None = None
     dataset: Any = None
+
+    def fingerprint(self) -> str | None:
+        """What tells a dataset in memory from another; None where files, or a name, say what it is."""
+        if self.kind != "dataset" or self.place is not None or self.label != "dataset":
+            return None
+        # An iterable dataset cannot be told from another, so no preparation goes on with it.
+        return getattr(self.dataset, "_fingerprint", None) or uuid.uuid4().hex
 
     def files(self) -> Iterator[tuple[str, Place]]:
         """The files behind the table as ``(name, place)``; none for a dataset without files of its own."""

@@ -4,6 +4,7 @@ Every stage consists of tasks, which write into a folder beside the corpus and r
 is finished stays there when the preparation is stopped, and the same call goes on from it.
 """
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,15 +19,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from memsinks.corpus import storage
 from memsinks.corpus.corpus import Corpus
 from memsinks.corpus.executors import Executor, Local
-from memsinks.corpus.files import check_output, new_directory
+from memsinks.corpus.files import check_output
 from memsinks.corpus.inputs import Inputs, find_tables
 from memsinks.corpus.pieces import cut
 from memsinks.corpus.settings import PrepareConfig
 from memsinks.corpus.shards import shard_schema
-from memsinks.corpus.stages import group, read, settle, sign, tokenise
-from memsinks.corpus.stages.finish import finish
+from memsinks.corpus.stages import finish, group, read, settle, sign, tokenise
 from memsinks.corpus.stages.job import Job, Task
-from memsinks.corpus.stages.parts import parts, reports
+from memsinks.corpus.stages.parts import list_parts, parts, reports
 from memsinks.corpus.tokenizer import load_tokenizer
 from memsinks.corpus.work import LOGS, Work
 from memsinks.errors import InputError
@@ -79,7 +79,8 @@ def prepare(
         try:
             work.begin(_record(job))
             run.stages()
-        except BaseException:
+        except BaseException as error:
+            run.stopped(error)
             kept = any(work.is_done(read.STAGE, task) for task in range(len(job.reading)))
             if not kept and not (work.path / LOGS).exists():
                 work.remove()
@@ -101,6 +102,7 @@ class _Run:
         with Progress(*columns, console=Console(stderr=True), disable=not self.progress) as self.bars:
             _check_inputs(self.job)
             self._stage("reading", read.STAGE, read.run, range(len(self.job.reading)))
+            list_parts(self.job)
             every_part = range(len(parts(self.job)))
             if self.job.config.groups is not None:
                 self._stage("signing", sign.STAGE, sign.run, every_part)
@@ -114,17 +116,22 @@ class _Run:
                 contents = tokenise.written(self.job, settling)
                 decided = settle.settled(self.job, settling)
                 ids, used = contents["content_id"].to_numpy(), contents["length"].to_numpy() > 0
-                if not np.isin(ids[used & decided.validation], ids[used & ~decided.validation]).any():
+                held_out = decided["validation"].to_numpy()
+                if not np.isin(ids[used & held_out], ids[used & ~held_out]).any():
                     break
                 # Texts that normalisation keeps apart can have equal tokens if the tokenizer loses something: link
                 # these documents too, and split again. Every round joins components, so this ends.
                 self._log(f"round {settling}: a held-out document has the tokens of a training one; splitting again")
                 settle.link_contents(self.job, settling, ids)
                 settling += 1
-            with new_directory(self.job.work.output) as folder:
-                finish(self.job, folder, settling)
-                self._log("finished")
-                (folder / LOG).write_bytes((self.job.work.path / LOG).read_bytes())
+            self._once("writing", finish.STAGE, functools.partial(finish.run, settling=settling))
+            self._log("finished")
+            finish.deliver(self.job, self.job.work.path / LOG)
+
+    def stopped(self, error: BaseException) -> None:
+        """Say in the log why it ends here."""
+        with contextlib.suppress(OSError):  # a full disk has been told of already
+            self._log(f"stopped: {error or type(error).__name__}")
 
     def _once(self, what: str, stage: str, task: Task, number: int = 0) -> None:
         """A stage of one task, which needs all documents together: it stays in this process."""
@@ -150,7 +157,7 @@ class _Run:
 def _record(job: Job) -> dict[str, object]:
     config = job.config
     tokenizer = None if config.tokenizer is None else str(config.tokenizer)
-    inputs = [[p.table.label, p.bytes, p.start, p.stop] for task in job.reading for p in task]
+    inputs = [[p.table.label, p.table.fingerprint(), p.bytes, p.start, p.stop] for task in job.reading for p in task]
     return {
         "settings": {**config.record(job.columns), "tokenizer": tokenizer, "vocab_size": config.vocab_size},
         "inputs": inputs,
@@ -166,17 +173,14 @@ def _check_inputs(job: Job) -> None:
     finished = [task for task in range(len(job.reading)) if work.is_done(read.STAGE, task)]
     all_reports = reports(job, finished)
     digests = {
-        found["place"]: found["digest"]
-        for report in all_reports
-        for found in report["inputs"].values()
-        if found["digest"]
+        place: found["digest"] for report in all_reports for place, found in report["inputs"].items() if found["digest"]
     }
     for report in all_reports:
-        for found in report["inputs"].values():
-            place = storage.place(found["place"])
+        for name, found in report["inputs"].items():
+            place = storage.place(name)
             same = storage.exists(place) and storage.size(place) == found["bytes"]
             if same and storage.state(place) != found["state"]:
-                digest = digests.get(found["place"])
+                digest = digests.get(name)
                 same = digest is None or storage.digest(place, job.config.id_key) == digest
             if not same:
                 raise InputError(

@@ -122,7 +122,7 @@ def _bare(backend: Tokenizer) -> Iterator[Tokenizer]:
 
 
 def _encode_long(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
-    """A long text, piece by piece, since a tokenizer takes about 150 bytes of memory for each.
+    """A long text, piece by piece, since a tokenizer takes many times its size in memory.
 
     It is cut only where the text around the cut gives the same tokens whole and in two, so that the pieces give the
     tokens of the whole: tokenizers look no further than a word, a few hundred characters at most.

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from memsinks.corpus.files import explain
+from memsinks.corpus.files import appearing, explain
 from memsinks.errors import InputError
 
 FORMAT_VERSION = 1
@@ -86,26 +85,8 @@ class Work:
         Raises:
             InputError: it cannot be written; a full disk is named as such.
         """
-        final = self.folder(stage, task)
-        temporary = final.with_name(f"{final.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            temporary.mkdir(parents=True)
-            yield temporary
-            if final.is_dir():  # another node was given the same task; both wrote the same
-                shutil.rmtree(temporary)
-            else:
-                temporary.replace(final)
-        except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            # The tokenizers library reports a failed write as a bare Exception with the operating system's words in it.
-            if isinstance(error, OSError) or "(os error " in str(error):
-                raise InputError(explain(self.output, error)) from error
-            raise
-
-    def drop(self, *stages: str) -> None:
-        """Forget what these stages wrote."""
-        for stage in stages:
-            shutil.rmtree(self.path / stage, ignore_errors=True)
+        with appearing(self.folder(stage, task), self.output) as folder:
+            yield folder
 
     def remove(self) -> None:
         """Forget everything."""

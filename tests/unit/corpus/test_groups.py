@@ -77,6 +77,8 @@ def test_near_copies_are_explained(corpus):
     assert found.sequence_id == found.group_id
     assert corpus.content_ids[corpus.index("edited")] != corpus.content_ids[corpus.index("story-00")]
     pair = why(corpus, "copy")
+    assert pair.same_content == []  # its tokens are others, but its text is one with that of the story
+    assert {s.document for s in pair.shared} == {s.document for s in why(corpus, "story-00").shared} >= {"recased"}
     assert {m.kind for m in pair.members if m.document in ("copy", "story-00")} <= {"copy", "representative", "near"}
 
 

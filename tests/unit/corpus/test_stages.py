@@ -1,5 +1,6 @@
 """A preparation goes on after a stop, wherever its tasks run, and gives the same bytes."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -180,6 +181,33 @@ def test_a_changed_file_is_refused(inputs, tmp_path, expected, monkeypatch):
     file.write_text(text)
     os.utime(file, (0, 0))
     assert prepare(inputs, output, CONFIG).hash == expected
+
+
+def test_the_log_says_why_it_stopped(inputs, tmp_path, monkeypatch):
+    stopped(inputs, tmp_path / "corpus", monkeypatch)
+    assert "stopped: division by zero" in (Work(tmp_path / "corpus").path / "prepare.log").read_text()
+    corpus = prepare(inputs, tmp_path / "corpus", CONFIG)
+    log = (corpus.path / "prepare.log").read_text()
+    assert log.index("stopped") < log.index("grouping: done") < log.index("finished")
+
+
+def test_another_dataset_is_not_gone_on_with(tmp_path, monkeypatch):
+    def rows(word):
+        return datasets.Dataset.from_list(
+            [{"id": str(i), "source": "s", "text": f"{word} {i} {i * i}"} for i in range(9)]
+        )
+
+    stopped(rows("one"), tmp_path / "corpus", monkeypatch)
+    with pytest.raises(InputError, match="other inputs"):
+        prepare(rows("two"), tmp_path / "corpus", CONFIG)
+    assert len(prepare(rows("one"), tmp_path / "corpus", CONFIG)) == 9
+
+
+def test_files_of_one_name_have_their_own_hashes(tmp_path, write_rows):
+    files = [write_rows([{"id": f"d{n}", "source": "s", "text": f"text {n}"}], f"{n}/data.jsonl") for n in "ab"]
+    corpus = prepare(files, tmp_path / "corpus", replace(CONFIG, validation_fraction=0.0))
+    found = [(entry["name"], entry["sha256"]) for entry in corpus.manifest["inputs"]]
+    assert found == [("data.jsonl", hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
 
 
 def test_other_settings_and_inputs_are_refused(inputs, tmp_path, monkeypatch):

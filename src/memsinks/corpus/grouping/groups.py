@@ -17,7 +17,6 @@ from memsinks.corpus.grouping.passages import Passage, shared_passages
 from memsinks.corpus.grouping.similar import candidate_pairs, resemblance, shingles
 
 Kind: TypeAlias = Literal["alone", "representative", "copy", "near", "template"]
-KINDS: tuple[Kind, ...] = ("alone", "representative", "copy", "near", "template")
 
 
 @dataclass(frozen=True)

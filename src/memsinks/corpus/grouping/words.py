@@ -45,7 +45,7 @@ def mixed(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-@functools.lru_cache(maxsize=1 << 20)
+@functools.lru_cache(maxsize=1 << 17)
 def _hash(word: str) -> int:
     normal = unicodedata.normalize("NFKC", word).casefold()
     return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8, person=b"memsinks/word").digest(), "little")

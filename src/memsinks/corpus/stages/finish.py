@@ -14,17 +14,39 @@ from transformers import PreTrainedTokenizerBase
 
 from memsinks import ids
 from memsinks.corpus.card import card, card_text
+from memsinks.corpus.files import explain
 from memsinks.corpus.manifest import write_manifest
 from memsinks.corpus.stages import group, read, settle, tokenise
 from memsinks.corpus.stages.job import Job
 from memsinks.corpus.stages.parts import facts, parts, reports
 from memsinks.corpus.tokenizer import load_tokenizer
+from memsinks.errors import InputError
 
+STAGE = "corpus"
 GROUPS, PASSAGES, REJECTS = "groups.parquet", "passages.parquet", "rejects.jsonl"
 
 
-def finish(job: Job, folder: Path, settling: int) -> None:
-    """Write the corpus into ``folder``, with what the round ``settling`` decided; the manifest comes last."""
+def run(job: Job, task: int, settling: int) -> None:
+    """Write the corpus, with what the round ``settling`` decided; the manifest comes last."""
+    with job.work.task(STAGE, task) as folder:
+        _write(job, folder, settling)
+
+
+def deliver(job: Job, log: Path) -> None:
+    """Give the finished corpus its name, with the log beside it.
+
+    Raises:
+        InputError: it cannot be moved.
+    """
+    folder = job.work.folder(STAGE, 0)
+    try:
+        shutil.copyfile(log, folder / log.name)
+        folder.replace(job.work.output)
+    except OSError as error:
+        raise InputError(explain(job.work.output, error)) from error
+
+
+def _write(job: Job, folder: Path, settling: int) -> None:
     shards = _shards(job, folder, settling)
     shutil.copytree(job.work.folder(tokenise.TRAIN, settling), folder / "tokenizer")
     known, decided, ids_ = facts(job), settle.settled(job, settling), tokenise.written(job, settling)
@@ -32,7 +54,7 @@ def finish(job: Job, folder: Path, settling: int) -> None:
     groups = _groups(job, folder, kept)
     rejected = _rejects(job, folder, settling)
     lengths = ids_["length"].to_numpy()[kept]
-    validation = decided.validation[kept]
+    validation = decided["validation"].to_numpy()[kept]
     sources = known.table["source"].filter(pa.array(kept)).to_pylist()
     tokenizer = load_tokenizer(folder / "tokenizer")
     content = {
@@ -40,7 +62,7 @@ def finish(job: Job, folder: Path, settling: int) -> None:
         "inputs": _inputs(job),
         "splits": _splits(lengths, validation),
         "sources": _sources(job, sources, lengths, validation, ids_["sequence_id"].to_numpy()[kept]),
-        "metadata": {name: str(kind) for name, kind in settle.metadata_types(job).items()},
+        "metadata": {name: str(kind) for name, kind in settle.metadata_types(job, settling).items()},
         "rejected": rejected,
         "shards": shards,
     }
@@ -102,14 +124,11 @@ def _inputs(job: Job) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for pieces, report in zip(job.reading, reports(job), strict=True):
         for piece in pieces:
-            if piece.first:
+            if piece.start:
                 continue
-            names = [name for name, _ in piece.table.files()]
-            found += [
-                {"name": name, "bytes": report["inputs"][name]["bytes"], algorithm: report["inputs"][name]["digest"]}
-                for name in names
-            ]
-            if not names:
+            files = [(name, report["inputs"][str(place)]) for name, place in piece.table.files()]
+            found += [{"name": name, "bytes": known["bytes"], algorithm: known["digest"]} for name, known in files]
+            if not files:
                 found.append({"name": piece.table.name})
     return found
 

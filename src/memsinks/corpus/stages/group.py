@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memsinks import ids
-from memsinks.corpus.grouping.groups import KINDS, Kind, Likeness, likenesses, stars
+from memsinks.corpus.grouping.groups import Kind, Likeness, likenesses, stars
 from memsinks.corpus.grouping.passages import Passage
 from memsinks.corpus.stages.job import Job
 from memsinks.corpus.stages.parts import Facts, facts, parts
@@ -104,7 +104,6 @@ def _groups(
         )
         for name, value in zip(GROUPS.names, values, strict=True):
             rows[name].append(value)
-    assert set(rows["kind"]) <= set(KINDS)
     return pa.table(rows, schema=GROUPS)
 
 

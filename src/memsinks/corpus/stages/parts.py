@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from memsinks.corpus.stages import read
 from memsinks.corpus.stages.job import Job
 
+_LIST = "parts.json"
+
 
 def reports(job: Job, tasks: Iterable[int] | None = None) -> list[dict[str, Any]]:
     """What all reading tasks, or these, reported."""
@@ -20,13 +22,19 @@ def reports(job: Job, tasks: Iterable[int] | None = None) -> list[dict[str, Any]
     return [json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in folders]
 
 
+def list_parts(job: Job) -> None:
+    """Note which parts there are, once all tasks have read, so that later tasks need not ask every one of them."""
+    found = [(task, part) for task, report in enumerate(reports(job)) for part in range(report["parts"])]
+    file = job.work.path / _LIST
+    temporary = file.with_suffix(".partial")
+    temporary.write_text(json.dumps(found), encoding="utf-8")
+    temporary.replace(file)
+
+
 def parts(job: Job) -> list[Path]:
-    """The files of all parts."""
-    return [
-        job.work.folder(read.STAGE, task) / f"part-{part:05d}.parquet"
-        for task, report in enumerate(reports(job))
-        for part in range(report["parts"])
-    ]
+    """The files of all parts, as :func:`list_parts` noted them."""
+    found = json.loads((job.work.path / _LIST).read_text(encoding="utf-8"))
+    return [job.work.folder(read.STAGE, task) / f"part-{part:05d}.parquet" for task, part in found]
 
 
 def part_texts(job: Job, part: int, rows: int) -> Iterator[list[str]]:
@@ -64,7 +72,7 @@ class Facts:
 
 
 def facts(job: Job) -> Facts:
-    """Read the facts of all documents: some 100 bytes each."""
+    """Read the facts of all documents."""
     tables, numbers, before = [], [np.empty(0, np.int64)], 0
     for task, report in enumerate(reports(job)):
         table = pq.read_table(job.work.folder(read.STAGE, task) / "facts.parquet")

@@ -70,12 +70,12 @@ class _Reader:
         inputs: dict[str, dict[str, Any]] = {}
         with pq.ParquetWriter(self.folder / "facts.parquet", FACTS) as facts:
             for piece in self.job.reading[task]:
-                for name, place in piece.table.files():
-                    inputs[name] = _record(place, piece, self.job.config.id_key)
+                for _, place in piece.table.files():
+                    inputs[str(place)] = _record(place, piece, self.job.config.id_key)
                 for row in self._rows(piece):
                     self._add(row, facts)
-                for name, place in piece.table.files():
-                    if storage.state(place) != inputs[name]["state"]:
+                for _, place in piece.table.files():
+                    if storage.state(place) != inputs[str(place)]["state"]:
                         raise InputError(f"{place}: the input changed while it was being read; run again")
             self._end_part(facts)
         report = {
@@ -151,8 +151,8 @@ def _record(place: storage.Place, piece: Piece, key: bytes | None) -> dict[str, 
     """What is noted of an input file; the task that has its beginning takes its hash."""
     try:
         state = storage.state(place)
-        digest = storage.digest(place, key) if piece.first == 0 else None
-        return {"place": str(place), "bytes": storage.size(place), "state": state, "digest": digest}
+        digest = storage.digest(place, key) if piece.start == 0 else None
+        return {"bytes": storage.size(place), "state": state, "digest": digest}
     except OSError as error:
         raise InputError(f"{place}: cannot be read ({error.strerror or error})") from error
 

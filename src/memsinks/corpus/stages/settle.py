@@ -4,7 +4,6 @@ It runs again, as another round, where tokens show that a held-out document is t
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +16,15 @@ from memsinks.corpus.shards import RESERVED
 from memsinks.corpus.split import components, hold_out
 from memsinks.corpus.stages import group
 from memsinks.corpus.stages.job import Job
-from memsinks.corpus.stages.parts import Facts, facts, reports
+from memsinks.corpus.stages.parts import Facts, facts, parts, reports
 from memsinks.errors import InputError
 
 STAGE = "settle"
 
 
-@dataclass(frozen=True)
-class Settled:
-    """What is decided of each document.
-
-    Attributes:
-        kept: ``bool [documents]``; of documents with one name only the first is.
-        validation: ``bool [documents]``, held out.
-    """
-
-    kept: np.ndarray
-    validation: np.ndarray
+DECIDED = pa.schema({"kept": pa.bool_(), "validation": pa.bool_(), "group_id": pa.uint64(), "shared_id": pa.uint64()})
+"""What is decided of each document, and what else tokenising needs: of documents with one name only the first is kept,
+and validation is held out."""
 
 
 def run(job: Job, task: int) -> None:
@@ -48,27 +39,34 @@ def run(job: Job, task: int) -> None:
         also = f", all {rejected} rows were rejected" if rejected else ""
         raise InputError(f"the input holds no document{also}; give at least one file with a row in it")
     kept, taken = _names(job, known)
-    types = MetadataTypes(job.columns.stored())
-    for report in reports(job):
-        types.add(report["metadata"])
-    types.arrow_types()
+    types = _metadata_types(job)
     contents = [np.load(_contents(job, before)) for before in range(task)]
     validation = np.zeros(len(known), dtype=bool)
     validation[kept] = _split(job, known, kept, contents)
+    groups = pq.read_table(job.work.folder(group.STAGE, 0) / "groups.parquet", columns=["group_id"])["group_id"]
+    columns = [pa.array(kept), pa.array(validation), groups, known.table["shared_id"]]
+    decided = pa.table(dict(zip(DECIDED.names, columns, strict=True)), schema=DECIDED)
     with job.work.task(STAGE, task) as folder:
-        np.savez(folder / "settled.npz", kept=kept, validation=validation)
+        for part in range(len(parts(job))):
+            pq.write_table(decided[known.of_part(part)], folder / f"part-{part:05d}.parquet")
+        pq.write_table(pa.schema(types).empty_table(), folder / "types.parquet")
         lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in taken]
         (folder / "rejects.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def settled(job: Job, task: int) -> Settled:
-    """What a round decided."""
-    with np.load(job.work.folder(STAGE, task) / "settled.npz") as found:
-        return Settled(found["kept"], found["validation"])
+def settled(job: Job, task: int, part: int | None = None) -> pa.Table:
+    """What a round decided, of the documents of a part or of all: the columns of :data:`DECIDED`."""
+    wanted = range(len(parts(job))) if part is None else [part]
+    return pa.concat_tables(pq.read_table(job.work.folder(STAGE, task) / f"part-{p:05d}.parquet") for p in wanted)
 
 
-def metadata_types(job: Job) -> dict[str, pa.DataType]:
-    """The Arrow type of each stored metadata column."""
+def metadata_types(job: Job, task: int) -> dict[str, pa.DataType]:
+    """The Arrow type of each stored metadata column, as a round found them."""
+    schema = pq.read_schema(job.work.folder(STAGE, task) / "types.parquet")
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def _metadata_types(job: Job) -> dict[str, pa.DataType]:
     types = MetadataTypes(job.columns.stored())
     for report in reports(job):
         types.add(report["metadata"])

@@ -10,9 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from memsinks import ids
 from memsinks.corpus.shards import ShardWriter, shard_schema
-from memsinks.corpus.stages import group
 from memsinks.corpus.stages.job import Job
-from memsinks.corpus.stages.parts import facts, part_batches, parts
+from memsinks.corpus.stages.parts import part_batches, parts
 from memsinks.corpus.stages.settle import metadata_types, settled
 from memsinks.corpus.tokenizer import encode_document, load_tokenizer, train_tokenizer
 from memsinks.errors import InputError
@@ -25,7 +24,7 @@ _ENCODE_DOCUMENTS, _ENCODE_BYTES = 64, 4 << 20
 def train(job: Job, task: int) -> None:
     """Train the tokenizer of a round, or save the one that was given."""
     decided = settled(job, task)
-    chosen = decided.kept & ~decided.validation
+    chosen = decided["kept"].to_numpy() & ~decided["validation"].to_numpy()
     with job.work.task(TRAIN, task) as folder:
         if job.config.tokenizer is not None:
             load_tokenizer(job.config.tokenizer).save_pretrained(folder)
@@ -39,16 +38,13 @@ def run(job: Job, task: int, settling: int) -> None:
     Raises:
         InputError: a document has too few tokens and bad rows stop.
     """
-    known, decided = facts(job), settled(job, settling)
-    rows = known.of_part(task)
-    kept, validation = decided.kept[rows], decided.validation[rows]
-    group_ids = pq.read_table(job.work.folder(group.STAGE, 0) / "groups.parquet", columns=["group_id"])["group_id"]
-    groups = group_ids[rows].to_numpy()
-    shared = known.table["shared_id"][rows].to_pylist()
+    decided = settled(job, settling, task)
+    kept, validation, groups = (decided[name].to_numpy() for name in ("kept", "validation", "group_id"))
+    shared = decided["shared_id"].to_pylist()
     tokenizer = load_tokenizer(job.work.folder(TRAIN, settling))
     with (
         job.work.task(f"{STAGE}-{settling}", task) as folder,
-        ShardWriter(folder, shard_schema(metadata_types(job)), max(1, len(kept))) as writer,
+        ShardWriter(folder, shard_schema(metadata_types(job, settling)), max(1, len(kept))) as writer,
         (folder / "rejects.jsonl").open("w", encoding="utf-8") as rejects,
     ):
         found: list[tuple[int, int, int]] = []
