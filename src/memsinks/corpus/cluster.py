@@ -79,7 +79,13 @@ class Datatrove:
         failure: list[BaseException] = []
         thread = threading.Thread(target=_run, args=(executor, failure), daemon=True)
         thread.start()
-        self._wait(job, stage, numbers, done, thread, executor, logs)
+        try:
+            self._wait(job, stage, numbers, done, thread, executor, logs)
+        except BaseException:
+            # Jobs would go on without us, beside those of the command that is given again.
+            if self.kind == "slurm":
+                _cancel(executor.job_id)
+            raise
         if failure:
             raise InputError(f"{stage}: the {self.kind} executor failed ({failure[0]}); its logs are in {logs}")
 
@@ -184,6 +190,12 @@ def _run(executor: Any, failure: list[BaseException]) -> None:
         executor.run()
     except BaseException as error:
         failure.append(error)
+
+
+def _cancel(job_id: str | None) -> None:
+    if job_id is not None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["scancel", job_id], capture_output=True, timeout=60)
 
 
 def _in_queue(job_id: str | None) -> bool:

@@ -290,6 +290,27 @@ def test_slurm_scripts_do_the_tasks(inputs, tmp_path, few_tasks, monkeypatch):
     assert found.hash == expected, log.read_text()
 
 
+def test_jobs_of_slurm_are_cancelled_with_the_command(inputs, tmp_path, monkeypatch):
+    programs, cancelled = tmp_path / "bin", tmp_path / "cancelled"
+    programs.mkdir()
+    for name, text in (
+        ("sbatch", 'echo "Submitted batch job 7"'),
+        ("squeue", "echo 7"),
+        ("scancel", f'echo "$@" > {cancelled}'),
+    ):
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    def interrupted(job_id):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("memsinks.corpus.cluster._in_queue", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(inputs, tmp_path / "corpus", CONFIG, executor=Datatrove(kind="slurm", partition="cpu"))
+    assert cancelled.read_text() == "7\n"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
