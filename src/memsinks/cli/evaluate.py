@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from memsinks.audit import TokenizedDocument, bootstrap, damage, document_losses, greedy_extraction, tokenized, wilson
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
+from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.files import METADATA
@@ -28,8 +29,8 @@ class Evaluate:
 
     run_folder: tyro.conf.Positional[Path]
     """A folder that `memsinks train` wrote."""
-    corpus: tyro.conf.Positional[Path]
-    """The corpus it was trained on."""
+    corpus: tyro.conf.Positional[Place]
+    """The corpus it was trained on, a folder or a URL."""
     max_documents: int = 500
     """Most documents of a kind to measure; the first ones in the corpus's order."""
     max_length: int = 256

@@ -13,6 +13,7 @@ from memsinks.audit import TokenizedDocument, damage, document_losses
 from memsinks.checkpoint.export import export
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
+from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import parse_id
 from memsinks.runs.run import corpus_of_run
@@ -37,8 +38,8 @@ class Export:
     """Names of documents whose sinks to fold in; needs --corpus."""
     sources: tuple[str, ...] = ()
     """Sources whose documents' sinks to fold in; needs --corpus."""
-    corpus: Path | None = None
-    """The corpus of the run, whose held-out documents show what folding does to other text."""
+    corpus: Place | None = None
+    """The corpus of the run, a folder or a URL, whose held-out documents show what folding does to other text."""
     max_damage: float = 0.1
     """Most nats per token by which folded sinks may raise the loss of held-out documents."""
     force: bool = False

@@ -23,6 +23,7 @@ from memsinks.corpus import (
 )
 from memsinks.corpus.card import counted
 from memsinks.corpus.cluster import Datatrove
+from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
 
 
@@ -44,8 +45,8 @@ class Prepare:
     inputs: tyro.conf.Positional[tuple[str, ...]]
     """Files (.jsonl, .json, .parquet, .arrow, .txt; JSON also .gz, .zst), folders, datasets written by save_to_disk,
     URLs of these, or dataset:NAME:SPLIT."""
-    output: Path
-    """The folder to make; it appears only when it is complete."""
+    output: Place
+    """The folder to make, or a URL to upload it to; it is a corpus only when it is complete."""
     ids: str = "content"
     """What documents must share to share a sequence ID: content, group, source, or column:NAME."""
     columns: Path | None = None
@@ -174,4 +175,4 @@ def _remarks(found: Consistency) -> list[str]:
 
 
 def _ids(corpus: Corpus) -> str:
-    return f"{corpus.path}: {len(set(corpus.sequence_ids.tolist())):,} distinct sequence IDs; card.md has this page"
+    return f"{corpus.place}: {len(set(corpus.sequence_ids.tolist())):,} distinct sequence IDs; card.md has this page"

@@ -12,6 +12,8 @@ import tyro
 from rich.console import Console
 
 from memsinks.config import config_toml, read_config
+from memsinks.corpus import manifest, storage
+from memsinks.corpus.storage import Place
 from memsinks.runs.build import Blueprint, plan_model, plan_run
 from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import Estimate, estimate_run
@@ -51,7 +53,7 @@ class Train:
             console.print(config_toml(self.config), markup=False, end="")
             return 0
         if self.estimate:
-            blueprint = plan_run(self.config) if self.config.corpus.path.exists() else None
+            blueprint = plan_run(self.config) if _is_there(self.config.corpus.path) else None
             if blueprint is not None:
                 show(exposures_table(self.config, blueprint.text))
             console.print(render(estimate(self.config, self.devices, self.device, blueprint)))
@@ -73,6 +75,11 @@ def train_defaults(arguments: Sequence[str]) -> Train:
         file = Path(arguments[1])
         return Train(file=file, config=read_config(RunConfig, file))
     return Train()
+
+
+def _is_there(corpus: Place) -> bool:
+    """Whether there is a corpus, or on this machine anything in its place, of which opening it says what is wrong."""
+    return storage.exists(corpus if isinstance(corpus, Path) else f"{corpus.rstrip('/')}/{manifest.NAME}")
 
 
 def estimate(config: RunConfig, devices: int, device: str, blueprint: Blueprint | None) -> Estimate:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memsinks.corpus import Corpus, Why, why
+from memsinks.corpus.storage import Place
 from memsinks.ids import format_id
 
 _SHOWN = 20
@@ -20,8 +20,8 @@ _TEXT = 160
 class Explain:
     """Say which IDs a document has, with whom it shares them, and on what evidence."""
 
-    corpus: tyro.conf.Positional[Path]
-    """A folder that `memsinks prepare` wrote."""
+    corpus: tyro.conf.Positional[Place]
+    """A folder that `memsinks prepare` wrote, or its URL."""
     document: tyro.conf.Positional[str]
     """The document's name."""
     json: bool = False

@@ -74,7 +74,7 @@ def consistency(corpus: Corpus) -> Consistency:
         InputError: the corpus was prepared before groups were kept.
     """
     if not (corpus.path / GROUPS).is_file():
-        raise InputError(f"{corpus.path}: has no {GROUPS}; prepare the corpus again with this version of memsinks")
+        raise InputError(f"{corpus.place}: has no {GROUPS}; prepare the corpus again with this version of memsinks")
     training = np.flatnonzero(~corpus.is_validation)
     torn = _torn(corpus, training)
     tokens = int(corpus.lengths[training].sum())

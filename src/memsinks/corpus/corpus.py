@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from memsinks.corpus import cache, storage
 from memsinks.corpus import manifest as manifests
 from memsinks.corpus.identity import Identity
+from memsinks.corpus.storage import Place
 from memsinks.corpus.tokenizer import load_tokenizer
 from memsinks.errors import InputError
 from memsinks.ids import column_id
@@ -23,7 +25,8 @@ class Corpus:
     Pickles as its path, so worker processes map the files again and share their memory.
 
     Attributes:
-        path: the corpus folder.
+        path: the corpus folder; of a corpus behind a URL, that in the cache.
+        place: the folder or URL that was opened.
         manifest: the content of ``manifest.json``.
         hash: SHA-256 of ``manifest.json``, which names the hash of every other file.
         documents: the documents' names.
@@ -35,9 +38,12 @@ class Corpus:
         is_validation: ``bool`` ``[documents]``.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], ids: str | None = None) -> None:
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], ids: str | None = None, place: Place | None = None
+    ) -> None:
         """Map the files; use :meth:`open`."""
         self.path = path
+        self.place = path if place is None else place
         self.manifest = manifest
         self.ids = None if ids == manifest["config"]["identity"] else ids
         self.hash = hashlib.sha256((path / manifests.NAME).read_bytes()).hexdigest()
@@ -63,18 +69,23 @@ class Corpus:
 
     @classmethod
     def open(cls, path: Path | str, verify: bool = True, ids: str | None = None) -> "Corpus":
-        """Open a corpus folder.
+        """Open a corpus folder, or fetch it first if it is behind a URL (:mod:`memsinks.corpus.cache`).
 
         Args:
-            path: the folder that :func:`memsinks.corpus.prepare` wrote.
+            path: the folder that :func:`memsinks.corpus.prepare` wrote, or its URL.
             verify: compare every file with its hash in the manifest, which reads all of them once.
             ids: what documents must share to share a sequence ID: ``content``, ``group``, ``source`` or
                 ``column:NAME``; default what it was prepared with.
 
         Raises:
-            InputError: the folder is no corpus, a file is missing or was altered, or it does not have such IDs.
+            InputError: the folder is no corpus, a file is missing or was altered, it cannot be fetched, or it does not
+                have such IDs.
         """
-        path = Path(path).resolve()
+        place = storage.place(path)
+        if isinstance(place, str):
+            folder = cache.fetch(place, verify)
+            return cls(folder, manifests.read_manifest(folder), ids, place)
+        path = place.resolve()
         manifest = manifests.read_manifest(path)
         if verify:
             manifests.verify_files(path, manifest)
@@ -84,15 +95,16 @@ class Corpus:
         return len(self.documents)
 
     def __repr__(self) -> str:
-        return f"Corpus({str(self.path)!r}, {len(self)} documents, {int(self.lengths.sum())} tokens)"
+        return f"Corpus({str(self.place)!r}, {len(self)} documents, {int(self.lengths.sum())} tokens)"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "hash": self.hash, "ids": self.ids}
+        return {"path": self.path, "hash": self.hash, "ids": self.ids, "place": self.place}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Opened anew: memory-mapped shards do not travel between processes. The type checker fears that a subclass
         # has another __init__; this one has none.
-        self.__init__(state["path"], manifests.read_manifest(state["path"]), state["ids"])  # type: ignore[misc]
+        manifest = manifests.read_manifest(state["path"])
+        self.__init__(state["path"], manifest, state["ids"], state["place"])  # type: ignore[misc]
         if self.hash != state["hash"]:
             raise InputError(f"{self.path}: the corpus was replaced while it was in use; start again")
 
@@ -116,7 +128,7 @@ class Corpus:
 
     def _column(self, name: str) -> pa.ChunkedArray:
         if name not in self._table.column_names:
-            raise InputError(f"{self.path}: has no {name}; prepare the corpus again with this version of memsinks")
+            raise InputError(f"{self.place}: has no {name}; prepare the corpus again with this version of memsinks")
         return self._table[name]
 
     def _ids(self, kind: str | None) -> np.ndarray:
@@ -131,12 +143,12 @@ class Corpus:
             case "source":
                 if None in self.sources:
                     name = self.documents[self.sources.index(None)]
-                    raise InputError(f"{self.path}: document {name!r} has no source, so IDs cannot be by source")
+                    raise InputError(f"{self.place}: document {name!r} has no source, so IDs cannot be by source")
                 return self.source_ids
         assert identity.column is not None
         if self.manifest["config"]["keyed"]:
             raise InputError(
-                f"{self.path}: its IDs are keyed, and the key is not at hand; to have IDs by column "
+                f"{self.place}: its IDs are keyed, and the key is not at hand; to have IDs by column "
                 f"{identity.column!r}, prepare the corpus with --ids {kind}"
             )
         return np.array([column_id(value) for value in self.metadata(identity.column)], dtype=np.uint64)
@@ -162,7 +174,7 @@ class Corpus:
         columns = list(self.manifest["metadata"])
         if name not in columns:
             raise InputError(
-                f"{self.path}: no metadata column {name!r}; there {_are(columns)}. "
+                f"{self.place}: no metadata column {name!r}; there {_are(columns)}. "
                 "Name it in the column settings when the corpus is prepared"
             )
         return self._table[name].to_pylist()
@@ -178,7 +190,7 @@ class Corpus:
         if name not in self._index:
             close = difflib.get_close_matches(name, self.documents[:100_000], n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"names look like {self.documents[0]!r}"
-            raise InputError(f"{self.path}: no document {name!r}; {hint}")
+            raise InputError(f"{self.place}: no document {name!r}; {hint}")
         return self._index[name]
 
     @functools.cached_property

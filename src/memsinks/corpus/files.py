@@ -68,9 +68,14 @@ def appearing(final: Path, blamed: Path) -> Iterator[Path]:
         raise
 
 
-def explain(output: Path, error: BaseException) -> str:
-    """Why an output could not be written, and what to do."""
+def is_full(error: BaseException) -> bool:
+    """Whether it tells of a disk, quota or file that has no room left."""
     code = getattr(error, "errno", None)
-    if code in _NO_SPACE or any(f"(os error {number})" in str(error) for number in _NO_SPACE):
+    return code in _NO_SPACE or any(f"(os error {number})" in str(error) for number in _NO_SPACE)
+
+
+def explain(output: Path | str, error: BaseException) -> str:
+    """Why an output could not be written, and what to do."""
+    if is_full(error):
         return f"{output}: no space left to write it ({error}); free space or choose another disk, then run again"
     return f"{output}: cannot be written ({error}); check that its folder exists and may be written to"

@@ -32,18 +32,32 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     if not path.is_file():
         raise InputError(f"{folder}: not a prepared corpus (no {NAME}); make one with `memsinks prepare`")
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(data: bytes, place: Path | str) -> dict[str, Any]:
+    """The content of a manifest; ``place`` is where it was read.
+
+    Raises:
+        InputError: it is not one of this format and version.
+    """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(data)
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); prepare the corpus again") from error
+        raise InputError(f"{place}: damaged ({error}); prepare the corpus again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{path}: not the manifest of a corpus; expected format {FORMAT!r}")
+        raise InputError(f"{place}: not the manifest of a corpus; expected format {FORMAT!r}")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{path}: format version {manifest.get('format_version')} is not supported, only {FORMAT_VERSION}; "
+            f"{place}: format version {manifest.get('format_version')} is not supported, only {FORMAT_VERSION}; "
             "prepare the corpus again with this version of memsinks"
         )
     return manifest
+
+
+def is_intact(path: Path, expected: dict[str, Any]) -> bool:
+    """Whether there is a file with the size and hash that a manifest has for it."""
+    return path.is_file() and path.stat().st_size == expected["bytes"] and file_digest(path) == expected["sha256"]
 
 
 def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
@@ -56,7 +70,7 @@ def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: this file of the corpus is missing; restore it or prepare the corpus again")
-        if path.stat().st_size != expected["bytes"] or file_digest(path) != expected["sha256"]:
+        if not is_intact(path, expected):
             raise InputError(
                 f"{path}: altered since the corpus was prepared (its hash is not the one in {NAME}); "
                 "restore it or prepare the corpus again"

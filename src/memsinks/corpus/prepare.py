@@ -16,7 +16,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from memsinks.corpus import storage
+from memsinks.corpus import cache, storage
 from memsinks.corpus.corpus import Corpus
 from memsinks.corpus.executors import Executor, Local
 from memsinks.corpus.files import check_output
@@ -28,10 +28,11 @@ from memsinks.corpus.stages import finish, group, read, settle, sign, tokenise
 from memsinks.corpus.stages.job import Job, Task
 from memsinks.corpus.stages.parts import list_parts, parts, reports
 from memsinks.corpus.tokenizer import load_tokenizer
+from memsinks.corpus.upload import Upload
 from memsinks.corpus.work import LOGS, Work
 from memsinks.errors import InputError
 
-LOG = "prepare.log"
+LOG, UPLOADING = "prepare.log", "uploading"
 
 
 def prepare(
@@ -52,11 +53,12 @@ def prepare(
     training split only.
 
     Stopped, by an error or from outside, it leaves what is finished in ``.OUTPUT.preparing``, and the same call goes on
-    from there.
+    from there. A corpus that goes to a URL is made in the cache of this machine (:mod:`memsinks.corpus.cache`) and then
+    uploaded, its manifest last.
 
     Args:
         inputs: paths, URLs or a dataset, see :func:`memsinks.corpus.read_documents`.
-        output: the folder to make; it appears only when it is complete.
+        output: the folder to make, or its URL; it is a corpus only when it is complete.
         config: settings; default :class:`PrepareConfig`.
         executor: where the tasks run; default :class:`memsinks.corpus.executors.Local`.
         progress: show progress bars on standard error.
@@ -67,11 +69,14 @@ def prepare(
     Raises:
         InputError: the input, a setting or ``output`` cannot be used, or the disk is full; ``output`` is not made.
     """
-    config, output = config or PrepareConfig(), Path(output)
-    check_output(output)
+    config, output = config or PrepareConfig(), storage.place(output)
+    work = Work(output)
+    if isinstance(output, Path):
+        check_output(output)
+    else:
+        _upload(work, output).check()
     if config.tokenizer is not None:
         load_tokenizer(config.tokenizer)
-    work = Work(output)
     job = Job(work, config, cut(find_tables(inputs)))
     shard_schema(dict.fromkeys(settle.stored_columns(job), pa.null()))
     with work.held():
@@ -126,7 +131,17 @@ class _Run:
                 settling += 1
             self._once("writing", finish.STAGE, functools.partial(finish.run, settling=settling))
             self._log("finished")
-            finish.deliver(self.job, self.job.work.path / LOG)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        work = self.job.work
+        if isinstance(work.output, Path):
+            finish.deliver(self.job, work.path / LOG, work.output)
+            return
+        upload = _upload(work, work.output)
+        bar = self.bars.add_task("uploading", total=len(upload.files()))
+        upload.run(functools.partial(self.bars.advance, bar))
+        cache.keep(upload.folder)
 
     def stopped(self, error: BaseException) -> None:
         """Say in the log why it ends here."""
@@ -152,6 +167,10 @@ class _Run:
         line = f"{datetime.now(UTC).isoformat(timespec='seconds')} {message}\n"
         with (self.job.work.path / LOG).open("a", encoding="utf-8") as log:
             log.write(line)
+
+
+def _upload(work: Work, url: str) -> Upload:
+    return Upload(url, work.folder(finish.STAGE, 0), log=work.path / LOG, begun=work.path / UPLOADING)
 
 
 def _record(job: Job) -> dict[str, object]:

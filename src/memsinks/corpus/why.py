@@ -98,7 +98,7 @@ def why(corpus: Corpus, document: str) -> Why:
     """
     own = corpus.index(document)
     if not (corpus.path / GROUPS).is_file():
-        raise InputError(f"{corpus.path}: has no {GROUPS}; prepare the corpus again with this version of memsinks")
+        raise InputError(f"{corpus.place}: has no {GROUPS}; prepare the corpus again with this version of memsinks")
     group_id = int(corpus.group_ids[own])
     rows = pq.read_table(
         corpus.path / GROUPS, filters=pc.field("group_id") == pa.scalar(group_id, pa.uint64())

@@ -9,7 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from memsinks.corpus import cache
 from memsinks.corpus.files import appearing, explain
+from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 
 FORMAT_VERSION = 1
@@ -22,13 +24,18 @@ class Work:
     """Files of tasks, by stage and number; each task's folder appears whole or not at all.
 
     Attributes:
-        path: the folder, beside the corpus that is being made.
+        path: the folder, beside the corpus that is being made; in the cache if that goes to a URL.
         output: the corpus.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Place) -> None:
         self.output = output
-        self.path = output.parent.resolve() / f".{output.name}.preparing"
+        if isinstance(output, Path):
+            self.path = output.parent.resolve() / f".{output.name}.preparing"
+        else:
+            self.path = cache.preparing(output)
+        # What is full or cannot be written is never the URL, where nothing goes before all is done.
+        self._blamed = output if isinstance(output, Path) else self.path
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -44,7 +51,7 @@ class Work:
         except Timeout as error:
             raise InputError(f"{self.output}: another process is preparing it; wait for it, or stop it") from error
         except OSError as error:
-            raise InputError(explain(self.output, error)) from error
+            raise InputError(explain(self._blamed, error)) from error
         try:
             yield
         finally:
@@ -85,7 +92,7 @@ class Work:
         Raises:
             InputError: it cannot be written; a full disk is named as such.
         """
-        with appearing(self.folder(stage, task), self.output) as folder:
+        with appearing(self.folder(stage, task), self._blamed) as folder:
             yield folder
 
     def remove(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from memsinks.config import LATER, Numbers, Section
+from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
 from memsinks.sinks.config import Allocation, Init, Kernel, Mask, check_layers
 from memsinks.stream.mixture import check_factors, shares
@@ -21,13 +22,13 @@ class CorpusConfig(Section):
     """The text.
 
     Attributes:
-        path: a folder that memsinks prepare wrote.
+        path: a folder that memsinks prepare wrote, or its URL, from which it is fetched once.
         verify: compare every file of it with its hash first.
         ids: what documents must share to share sinks: content, group, source or column:NAME; default what the corpus
             was prepared with.
     """
 
-    path: Path = Path("corpus")
+    path: Place = Path("corpus")
     verify: bool = True
     ids: str | None = field(default=None, metadata=LATER)
 

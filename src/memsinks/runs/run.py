@@ -22,6 +22,7 @@ from memsinks.baselines.adapters import Adapter
 from memsinks.checkpoint.run import staged
 from memsinks.config import config_hash, config_toml, flat_values
 from memsinks.corpus import Corpus
+from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 from memsinks.runs.build import Blueprint, build_model, plan_run
 from memsinks.runs.config import RunConfig
@@ -47,7 +48,7 @@ _FREE = ("model.attention", "sinks.kernel")
 """Settings of the model that may change when a run goes on: they decide how it is computed, not what."""
 
 
-def corpus_of_run(run: Path, path: Path) -> Corpus:
+def corpus_of_run(run: Path, path: Place) -> Corpus:
     """Open the corpus at ``path`` with the sequence IDs that a finished run gave it.
 
     Raises:

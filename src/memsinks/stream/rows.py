@@ -102,7 +102,7 @@ class Rows:
         """Plan all rows; arguments as for :func:`build_stream`."""
         if plan.corpus.hash != corpus.hash:
             raise InputError(
-                f"the plan is for the corpus {plan.corpus.path}, not {corpus.path}; make a plan for this one"
+                f"the plan is for the corpus {plan.corpus.place}, not {corpus.place}; make a plan for this one"
             )
         governed = np.asarray(governed)
         if governed.shape != (len(corpus),) or governed.dtype != np.bool_:

@@ -32,7 +32,7 @@ def run(job: Job, task: int, settling: int) -> None:
         _write(job, folder, settling)
 
 
-def deliver(job: Job, log: Path) -> None:
+def deliver(job: Job, log: Path, output: Path) -> None:
     """Give the finished corpus its name, with the log beside it.
 
     Raises:
@@ -41,9 +41,9 @@ def deliver(job: Job, log: Path) -> None:
     folder = job.work.folder(STAGE, 0)
     try:
         shutil.copyfile(log, folder / log.name)
-        folder.replace(job.work.output)
+        folder.replace(output)
     except OSError as error:
-        raise InputError(explain(job.work.output, error)) from error
+        raise InputError(explain(output, error)) from error
 
 
 def _write(job: Job, folder: Path, settling: int) -> None:
