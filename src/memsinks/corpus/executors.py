@@ -22,6 +22,10 @@ SMALL_BYTES = 32 << 20
 """Below this much input more processes cost more time than they save."""
 
 
+PRELOADED = ("memsinks.corpus.prepare",)
+"""Imported once for all processes of a preparation."""
+
+
 class Executor(Protocol):
     """Runs tasks of a stage."""
 
@@ -57,7 +61,7 @@ class Local:
             return
         # Started afresh: a fork of a process with running threads (tokenizers, Arrow) can hang.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["memsinks.corpus.prepare"])
+        context.set_forkserver_preload(list(PRELOADED))
         with _one_thread(), ProcessPoolExecutor(others, mp_context=context, initializer=_begin) as pool:
             try:
                 _share_out(pool, others, job, task, deque(numbers), done)

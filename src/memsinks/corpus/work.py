@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from memsinks.corpus.files import appearing, explain
 from memsinks.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _JOB = "job.json"
 LOGS = "logs"
 """Folder of what executors of other machines log."""

@@ -20,6 +20,7 @@ import pytest
 
 from memsinks.corpus import Columns, Local, PrepareConfig, pieces, prepare
 from memsinks.corpus.cluster import Datatrove
+from memsinks.corpus.encoder import Encoder
 from memsinks.corpus.inputs import find_tables
 from memsinks.corpus.split import text_hash as whole_hash
 from memsinks.corpus.stages import group, read, tokenise
@@ -104,7 +105,7 @@ def test_an_error_in_a_process_is_that_of_the_task(tmp_path, inputs, workers):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(read, "text_hash"), (group, "likenesses"), (tokenise, "train_tokenizer"), (tokenise, "encode_document")],
+    [(read, "text_hash"), (group, "likenesses"), (tokenise, "train_tokenizer"), (Encoder, "encode")],
 )
 def test_finished_tasks_are_not_done_again(inputs, tmp_path, expected, monkeypatch, module, name):
     whole, calls = getattr(module, name), []
