@@ -69,13 +69,15 @@ def prepare(
     """
     config, output = config or PrepareConfig(), Path(output)
     check_output(output)
-    if config.tokenizer is not None:
-        load_tokenizer(config.tokenizer)
-    work = Work(output)
+    work, executor = Work(output), executor or Local()
     job = Job(work, config, cut(find_tables(inputs)))
     shard_schema(dict.fromkeys(settle.stored_columns(job), pa.null()))
+    if isinstance(executor, Local):
+        executor.warm(job)
+    if config.tokenizer is not None:
+        load_tokenizer(config.tokenizer)
     with work.held():
-        run = _Run(job, executor or Local(), progress)
+        run = _Run(job, executor, progress)
         try:
             work.begin(_record(job))
             run.stages()

@@ -67,7 +67,7 @@ def run(job: Job, task: int, settling: int) -> None:
             content_id = ids.content_id(text, key=job.config.id_key)
             kind = job.identity.kind
             sequence_id = content_id if kind == "content" else int(groups[i]) if kind == "group" else shared[i]
-            metadata = json.loads(row["metadata"])
+            metadata = json.loads(row["metadata"]) if writer.metadata else {}
             source = row["source"]
             writer.add(
                 {
@@ -105,12 +105,13 @@ def _texts(job: Job, chosen: np.ndarray) -> Iterator[str]:
 
 def _encoded(job: Job, part: int, encoder: Encoder) -> Iterator[tuple[int, dict[str, str], np.ndarray, np.ndarray]]:
     """Each document of a part: its number there, its row, its text's tokens, and these between the end markers."""
+    bos, eos = np.array(encoder.bos, np.uint32), np.array(encoder.eos, np.uint32)
     number = 0
     for batch in part_batches(job, part, _ENCODE_DOCUMENTS):
         rows = batch.to_pylist()
         for some in _portions(rows):
             for row, text in zip(some, encoder.encode([row["text"] for row in some]), strict=True):
-                yield number, row, text, np.concatenate([encoder.bos, text, encoder.eos]).astype(np.uint32)
+                yield number, row, text, np.concatenate([bos, text, eos])
                 number += 1
 
 
