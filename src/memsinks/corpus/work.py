@@ -1,5 +1,6 @@
 """The folder of a preparation under way: what each finished task wrote, under a lock, so that a killed one goes on."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class Work:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.path = output.parent.resolve() / f".{output.name}.preparing"
+        self._removed = self.path.with_name(f"{self.path.name}.removed")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -45,6 +47,7 @@ class Work:
             raise InputError(f"{self.output}: another process is preparing it; wait for it, or stop it") from error
         except OSError as error:
             raise InputError(explain(self.output, error)) from error
+        shutil.rmtree(self._removed, ignore_errors=True)
         try:
             yield
         finally:
@@ -89,5 +92,8 @@ class Work:
             yield folder
 
     def remove(self) -> None:
-        """Forget everything."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Forget everything, at once: what is half removed must not be taken for what a stopped preparation left."""
+        with contextlib.suppress(OSError):
+            self.path.replace(self._removed)
+        for folder in (self._removed, self.path):
+            shutil.rmtree(folder, ignore_errors=True)
