@@ -6,5 +6,5 @@ import transformers.models.gpt2.modeling_gpt2
 import transformers.models.llama.modeling_llama
 from transformers import Trainer
 
-import memsinks.cli.main
+import memsinks.cli.commands
 import memsinks.runs.run

@@ -1,7 +1,8 @@
 """Train language models whose memories can be removed."""
 
-from memsinks.checkpoint.export import export, fold
-from memsinks.checkpoint.run import load, save
+import importlib
+import typing
+
 from memsinks.errors import (
     CheckpointError,
     ConfigError,
@@ -12,12 +13,16 @@ from memsinks.errors import (
     WorkerError,
 )
 from memsinks.ids import PLACEBO_ID, content_id, source_id
-from memsinks.sinks.attach import attach, detach
-from memsinks.sinks.capacity import grow, register
-from memsinks.sinks.config import SinkConfig
-from memsinks.sinks.modes import Mode, sinks_all, sinks_chosen, sinks_off, sinks_own, sinks_placebo, use_sinks
-from memsinks.training.optimizer import SinkAdamW
-from memsinks.training.trainer import SinkTrainer
+
+if typing.TYPE_CHECKING:
+    from memsinks.checkpoint.export import export, fold
+    from memsinks.checkpoint.run import load, save
+    from memsinks.sinks.attach import attach, detach
+    from memsinks.sinks.capacity import grow, register
+    from memsinks.sinks.config import SinkConfig
+    from memsinks.sinks.modes import Mode, sinks_all, sinks_chosen, sinks_off, sinks_own, sinks_placebo, use_sinks
+    from memsinks.training.optimizer import SinkAdamW
+    from memsinks.training.trainer import SinkTrainer
 
 __version__ = "0.1.0"
 
@@ -51,3 +56,29 @@ __all__ = [
     "source_id",
     "use_sinks",
 ]
+
+# Imported when they are asked for: torch and transformers take seconds and half a gigabyte, which the processes that
+# prepare a corpus need not spend.
+_HOMES = {
+    "checkpoint.export": ("export", "fold"),
+    "checkpoint.run": ("load", "save"),
+    "sinks.attach": ("attach", "detach"),
+    "sinks.capacity": ("grow", "register"),
+    "sinks.config": ("SinkConfig",),
+    "sinks.modes": ("Mode", "sinks_all", "sinks_chosen", "sinks_off", "sinks_own", "sinks_placebo", "use_sinks"),
+    "training.optimizer": ("SinkAdamW",),
+    "training.trainer": ("SinkTrainer",),
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            found = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

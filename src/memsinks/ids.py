@@ -12,12 +12,14 @@ import hashlib
 import hmac
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from memsinks.errors import SequenceIdError
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_ID = 2**64 - 1
 
@@ -80,14 +82,16 @@ def parse_id(text: str) -> int:
     return int(text, 16)
 
 
-def to_tensor(ids: Iterable[int] | np.ndarray) -> torch.Tensor:
+def to_tensor(ids: Iterable[int] | np.ndarray) -> "torch.Tensor":
     """IDs as an ``int64`` tensor that holds the same 64 bits; numpy arrays keep their shape."""
+    import torch
+
     if isinstance(ids, np.ndarray) and ids.dtype == np.uint64:
         return torch.from_numpy(ids.view(np.int64).copy())
     return torch.from_numpy(np.array([check_id(i) for i in ids], dtype=np.uint64).view(np.int64))
 
 
-def from_tensor(ids: torch.Tensor) -> np.ndarray:
+def from_tensor(ids: "torch.Tensor") -> np.ndarray:
     """The inverse of :func:`to_tensor`: a ``uint64`` array of the tensor's shape."""
     return ids.detach().cpu().contiguous().numpy().view(np.uint64)
 

@@ -4,11 +4,10 @@ import difflib
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from memsinks.corpus import cache, storage
 from memsinks.corpus import manifest as manifests
@@ -17,6 +16,9 @@ from memsinks.corpus.storage import Place
 from memsinks.corpus.tokenizer import load_tokenizer
 from memsinks.errors import InputError
 from memsinks.ids import column_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Corpus:
@@ -194,7 +196,7 @@ class Corpus:
         return self._index[name]
 
     @functools.cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer that made the tokens."""
         return load_tokenizer(self.path / "tokenizer")
 

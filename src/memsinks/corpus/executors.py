@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from typing import Protocol
 
 import pyarrow as pa
@@ -20,6 +21,10 @@ from memsinks.errors import InputError
 
 SMALL_BYTES = 32 << 20
 """Below this much input more processes cost more time than they save."""
+
+
+PRELOADED = ("memsinks.corpus.prepare", "pandas")
+"""Imported once for all processes of a preparation; Arrow imports pandas, if there is any, when it is given a list."""
 
 
 class Executor(Protocol):
@@ -47,6 +52,15 @@ class Local:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}; it must be at least 1")
 
+    def warm(self, job: Job) -> None:
+        """Begin the process from which others are forked, which takes a moment, if there are to be any."""
+        if self._workers(job) > 1 and "forkserver" in multiprocessing.get_all_start_methods():
+            from multiprocessing import forkserver
+
+            _context()
+            with _one_thread():
+                forkserver.ensure_running()
+
     def run(self, job: Job, stage: str, task: Task, numbers: Sequence[int], done: Callable[[], None]) -> None:
         """Run them in this process, and in others beside it, which take seconds to begin."""
         others = min(len(numbers), self._workers(job)) - 1
@@ -55,10 +69,7 @@ class Local:
                 task(job, number)
                 done()
             return
-        # Started afresh: a fork of a process with running threads (tokenizers, Arrow) can hang.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["memsinks.corpus.prepare"])
-        with _one_thread(), ProcessPoolExecutor(others, mp_context=context, initializer=_begin) as pool:
+        with _one_thread(), ProcessPoolExecutor(others, mp_context=_context(), initializer=_begin) as pool:
             try:
                 _share_out(pool, others, job, task, deque(numbers), done)
             except BrokenProcessPool as error:
@@ -77,6 +88,13 @@ class Local:
         if size <= SMALL_BYTES:
             return 1
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _context() -> ForkServerContext:
+    """Processes that are started afresh: a fork of one with running threads (tokenizers, Arrow) can hang."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 def _share_out(

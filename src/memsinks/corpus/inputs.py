@@ -1,18 +1,20 @@
 """From what the user names (files, folders, saved datasets) to a list of tables in a fixed order."""
 
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import datasets
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from memsinks.corpus import storage
 from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 
-Inputs: TypeAlias = Path | str | Sequence[Path | str] | datasets.Dataset | datasets.IterableDataset
+if TYPE_CHECKING:
+    import datasets
+
+Inputs: TypeAlias = "Path | str | Sequence[Path | str] | datasets.Dataset | datasets.IterableDataset"
 """What a corpus is read from: paths, URLs, names of datasets, or a dataset object."""
 Kind: TypeAlias = Literal["json", "parquet", "arrow", "text", "dataset"]
 
@@ -75,12 +77,12 @@ def find_tables(inputs: Inputs) -> list[Table]:
         InputError: a path does not exist or is of an unsupported kind, a folder holds no supported file, or a dataset
             cannot be loaded.
     """
-    if isinstance(inputs, datasets.Dataset | datasets.IterableDataset):
+    if is_a(inputs, "Dataset", "IterableDataset"):
         return [Table("dataset", "dataset", "dataset", dataset=inputs)]
-    if isinstance(inputs, datasets.DatasetDict | datasets.IterableDatasetDict):
-        raise InputError(f"a dataset with several splits ({', '.join(inputs)}) was given; choose one split")
     if isinstance(inputs, str | Path):
         inputs = [inputs]
+    if is_a(inputs, "DatasetDict", "IterableDatasetDict"):
+        raise InputError(f"a dataset with several splits ({', '.join(map(str, inputs))}) was given; choose one split")
     tables: list[Table] = []
     for item in inputs:
         if not isinstance(item, str | Path):
@@ -100,7 +102,15 @@ def find_tables(inputs: Inputs) -> list[Table]:
     return tables
 
 
+def is_a(item: Any, *names: str) -> bool:
+    """Whether it is of one of these classes of the datasets library, which is not imported to find out."""
+    library = sys.modules.get("datasets")
+    return library is not None and isinstance(item, tuple(getattr(library, name) for name in names))
+
+
 def _named(item: str) -> Table:
+    import datasets
+
     name, _, split = item.removeprefix(DATASET).rpartition(":")
     name, _, configuration = name.partition(":")
     if not name or not split:
@@ -129,6 +139,8 @@ def _walk(folder: Path, root: Path) -> Iterator[Table]:
         splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
         raise InputError(f"{folder}: a saved dataset with several splits; name one of the folders {', '.join(splits)}")
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        import datasets
+
         try:
             dataset = datasets.load_from_disk(str(folder))
         except Exception as error:  # the library raises many kinds for a damaged folder

@@ -7,12 +7,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memsinks.corpus import storage
-from memsinks.corpus.inputs import Table
+from memsinks.corpus.inputs import Table, is_a
 from memsinks.corpus.readers import Columns, table_rows
 from memsinks.corpus.rows import Row, read_dataset, read_parquet
 from memsinks.errors import InputError
@@ -93,7 +92,7 @@ def _pieces(table: Table, task_bytes: int) -> Iterator[Piece]:
 
 
 def _of_dataset(table: Table, task_bytes: int) -> Iterator[Piece]:
-    if not isinstance(table.dataset, datasets.Dataset):
+    if not is_a(table.dataset, "Dataset"):
         yield Piece(table, task_bytes)  # of unknown length: a task of its own
         return
     rows, size = len(table.dataset), max(1, int(table.dataset.data.nbytes))

@@ -70,17 +70,19 @@ def prepare(
         InputError: the input, a setting or ``output`` cannot be used, or the disk is full; ``output`` is not made.
     """
     config, output = config or PrepareConfig(), storage.place(output)
-    work = Work(output)
+    work, executor = Work(output), executor or Local()
     if isinstance(output, Path):
         check_output(output)
     else:
         _upload(work, output).check()
-    if config.tokenizer is not None:
-        load_tokenizer(config.tokenizer)
     job = Job(work, config, cut(find_tables(inputs)))
     shard_schema(dict.fromkeys(settle.stored_columns(job), pa.null()))
+    if isinstance(executor, Local):
+        executor.warm(job)
+    if config.tokenizer is not None:
+        load_tokenizer(config.tokenizer)
     with work.held():
-        run = _Run(job, executor or Local(), progress)
+        run = _Run(job, executor, progress)
         try:
             work.begin(_record(job))
             run.stages()

@@ -150,7 +150,7 @@ def table_rows(table: Table, columns: Columns) -> Iterator[Row]:
 
 def table_documents(table: Table, columns: Columns, rows: Iterator[Row], reject: Reject | None) -> Iterator[Document]:
     """The documents that ``rows`` of a table are."""
-    wanted = columns.wanted()
+    wanted, fields = columns.wanted(), _fields(columns)
     for where, number, row in rows:
         try:
             if isinstance(row, InputError):
@@ -160,7 +160,7 @@ def table_documents(table: Table, columns: Columns, rows: Iterator[Row], reject:
                 continue
             if not all(column in row for column in wanted):
                 require_columns(list(row), wanted, where)
-            yield _document(row, columns, where, table.name, number)
+            yield _document(row, columns, fields, where, table.name, number)
         except InputError as error:
             if reject is None:
                 raise
@@ -178,7 +178,16 @@ def _folder(name: str, columns: Columns) -> str | None:
     return folder if columns.folder_source and found else None
 
 
-def _document(row: Mapping[str, Any], columns: Columns, where: str, table: str, number: int) -> Document:
+def _fields(columns: Columns) -> list[tuple[str, str, bool]]:
+    """Of all metadata the name under which it is stored, its column, and whether it has to be a string."""
+    governance = columns.governance()
+    kept = governance | {column: column for column in columns.metadata}
+    return [(key, kept[key], key in governance) for key in columns.stored()]
+
+
+def _document(
+    row: Mapping[str, Any], columns: Columns, fields: list[tuple[str, str, bool]], where: str, table: str, number: int
+) -> Document:
     text = _text(row[columns.text], where, f"column {columns.text!r}")
     name = f"{table}:{number}"
     if columns.id is not None:
@@ -187,10 +196,10 @@ def _document(row: Mapping[str, Any], columns: Columns, where: str, table: str, 
             raise InputError(f"{where}: column {columns.id!r} is empty; every document needs a name")
         name = named
     source = None if columns.source is None else _label(row[columns.source], where, columns.source)
-    kept = columns.governance() | {column: column for column in columns.metadata}
-    metadata = {key: _scalar(row[kept[key]], where, kept[key]) for key in columns.stored()}
-    for key in columns.governance():
-        metadata[key] = None if metadata[key] is None else str(metadata[key])
+    metadata = {key: _scalar(row[column], where, column) for key, column, _ in fields}
+    for key, _, is_text in fields:
+        if is_text and metadata[key] is not None:
+            metadata[key] = str(metadata[key])
     return Document(name, source or _folder(table, columns), text, metadata, where)
 
 

@@ -1,38 +1,34 @@
 """Load a tokenizer, train one, and encode documents without markers."""
 
-import itertools
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from memsinks.corpus.encoding import Encode, bare, encode_texts, fast, pieces, splits_at_blanks
 from memsinks.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 """The only special token of a trained tokenizer: begins, ends and pads."""
-
-LONG = 1 << 20
-"""Characters from which on a text is encoded piece by piece."""
-_CONTEXT, _CUTS = 256, 100
-_BLANK = re.compile(r"(?<=\S)\s")
 
 MIN_VOCAB_SIZE = 257
 """All bytes and one special token."""
 
 
-def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: Path | str) -> "PreTrainedTokenizerBase":
     """Load a Hugging Face tokenizer from a folder or by name.
 
     Raises:
         InputError: there is no tokenizer there.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
+        tokenizer = _loader(Path(path)).from_pretrained(str(path))
     except Exception as error:  # the library raises OSError, ValueError, KeyError and more
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -44,7 +40,26 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def _loader(path: Path) -> Any:
+    """The class that loads a tokenizer.
+
+    ``AutoTokenizer`` imports torch, which takes seconds, only to find the general class for a folder that names it.
+    """
+    try:
+        config = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+        general = config["tokenizer_class"] == "TokenizersBackend" and "auto_map" not in config
+    except (OSError, ValueError, KeyError, TypeError):
+        general = False
+    if general and (path / "tokenizer.json").is_file() and not (path / "config.json").exists():
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerFast":
     """Train a byte-level BPE tokenizer; the same texts, in any order, give the same tokenizer.
 
     Args:
@@ -57,6 +72,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     Raises:
         InputError: ``vocab_size`` is below 257.
     """
+    from transformers import PreTrainedTokenizerFast
+
     if vocab_size < MIN_VOCAB_SIZE:
         raise InputError(f"vocab_size is {vocab_size}; a byte-level vocabulary needs at least {MIN_VOCAB_SIZE}")
     tokenizer = Tokenizer(models.BPE())
@@ -68,7 +85,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((piece for text in texts for piece in _pieces(text)), trainer)
+    tokenizer.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
@@ -78,7 +95,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def encode_document(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
+def encode_document(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[np.ndarray]:
     """Encode texts in one batch, without begin or end markers.
 
     The names of special tokens that occur in a text are encoded as plain text, so no document can end itself.
@@ -86,64 +103,20 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
     Returns:
         One ``uint32`` array of token IDs for each text.
     """
-    short = [text for text in texts if len(text) <= LONG]
-    encoded = iter(_encode(tokenizer, short) if short else [])
-    return [next(encoded) if len(text) <= LONG else _encode_long(tokenizer, text) for text in texts]
+    if not tokenizer.is_fast:
+        return encode_texts(slow(tokenizer), texts, at_blanks=False)
+    with bare(tokenizer.backend_tokenizer) as backend:
+        return encode_texts(fast(backend), texts, at_blanks=splits_at_blanks(backend))
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
-    if tokenizer.is_fast:
-        # Half as fast again as a call of the tokenizer, which keeps the places of tokens in the text.
-        with _bare(tokenizer.backend_tokenizer) as backend:
-            found = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in found]
+def slow(tokenizer: "PreTrainedTokenizerBase") -> Encode:
+    """How a tokenizer written in Python encodes."""
     options: dict[str, Any] = {"padding": False, "truncation": False, "return_attention_mask": False}
-    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False, **options)[
-        "input_ids"
-    ]
-    return [np.asarray(ids, dtype=np.uint32) for ids in encoded]
 
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False, **options)[
+            "input_ids"
+        ]
+        return [np.asarray(ids, dtype=np.uint32) for ids in encoded]
 
-@contextmanager
-def _bare(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """The tokenizer without truncation, padding and special tokens; after that as it was."""
-    truncation, padding, special = backend.truncation, backend.padding, backend.encode_special_tokens
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-    try:
-        yield backend
-    finally:
-        backend.encode_special_tokens = special
-        if truncation is not None:
-            backend.enable_truncation(**truncation)
-        if padding is not None:
-            backend.enable_padding(**padding)
-
-
-def _encode_long(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
-    """A long text, piece by piece, since a tokenizer takes many times its size in memory.
-
-    It is cut only where the text around the cut gives the same tokens whole and in two, so that the pieces give the
-    tokens of the whole: tokenizers look no further than a word, a few hundred characters at most.
-    """
-
-    def fits(cut: int) -> bool:
-        before, after = text[max(0, cut - _CONTEXT) : cut], text[cut : cut + _CONTEXT]
-        whole, *parts = _encode(tokenizer, [before + after, before, after])
-        return np.array_equal(whole, np.concatenate(parts))
-
-    return np.concatenate([tokens for piece in _pieces(text, fits) for tokens in _encode(tokenizer, [piece])])
-
-
-def _pieces(text: str, fits: Callable[[int], bool] = lambda cut: True) -> Iterator[str]:
-    """The text cut before blanks, into pieces of about :data:`LONG` characters; ``fits`` says where it may be cut."""
-    start = 0
-    while len(text) - start > LONG:
-        found = (match.start() for match in _BLANK.finditer(text, start + LONG))
-        cut = next((place for place in itertools.islice(found, _CUTS) if fits(place)), None)
-        if cut is None:
-            break
-        yield text[start:cut]
-        start = cut
-    yield text[start:]
+    return encode

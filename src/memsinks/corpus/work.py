@@ -1,5 +1,6 @@
 """The folder of a preparation under way: what each finished task wrote, under a lock, so that a killed one goes on."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from memsinks.corpus.files import appearing, explain
 from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _JOB = "job.json"
 LOGS = "logs"
 """Folder of what executors of other machines log."""
@@ -36,6 +37,7 @@ class Work:
             self.path = cache.preparing(output)
         # What is full or cannot be written is never the URL, where nothing goes before all is done.
         self._blamed = output if isinstance(output, Path) else self.path
+        self._removed = self.path.with_name(f"{self.path.name}.removed")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -52,6 +54,7 @@ class Work:
             raise InputError(f"{self.output}: another process is preparing it; wait for it, or stop it") from error
         except OSError as error:
             raise InputError(explain(self._blamed, error)) from error
+        shutil.rmtree(self._removed, ignore_errors=True)
         try:
             yield
         finally:
@@ -96,5 +99,8 @@ class Work:
             yield folder
 
     def remove(self) -> None:
-        """Forget everything."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Forget everything, at once: what is half removed must not be taken for what a stopped preparation left."""
+        with contextlib.suppress(OSError):
+            self.path.replace(self._removed)
+        for folder in (self._removed, self.path):
+            shutil.rmtree(folder, ignore_errors=True)

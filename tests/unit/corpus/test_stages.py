@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memsinks.corpus import Columns, Local, PrepareConfig, pieces, prepare
+from memsinks.corpus import Columns, Local, PrepareConfig, pieces, prepare, work
 from memsinks.corpus.cluster import Datatrove
+from memsinks.corpus.encoder import Encoder
 from memsinks.corpus.inputs import find_tables
 from memsinks.corpus.split import text_hash as whole_hash
 from memsinks.corpus.stages import group, read, tokenise
@@ -104,7 +105,7 @@ def test_an_error_in_a_process_is_that_of_the_task(tmp_path, inputs, workers):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(read, "text_hash"), (group, "likenesses"), (tokenise, "train_tokenizer"), (tokenise, "encode_document")],
+    [(read, "text_hash"), (group, "likenesses"), (tokenise, "train_tokenizer"), (Encoder, "encode")],
 )
 def test_finished_tasks_are_not_done_again(inputs, tmp_path, expected, monkeypatch, module, name):
     whole, calls = getattr(module, name), []
@@ -158,6 +159,24 @@ def test_killed_at_any_moment_it_goes_on(inputs, tmp_path, expected, moment):
         shutil.rmtree(output)
     assert prepare(inputs, output, CONFIG, executor=Local(1)).hash == expected
     assert not Work(output).path.exists()
+
+
+def test_killed_while_it_clears_up_it_begins_anew(inputs, tmp_path, expected, monkeypatch):
+    output, whole = tmp_path / "corpus", shutil.rmtree
+
+    def killed(folder, **options):
+        if (reports := sorted(Path(folder).glob("read/*/report.json"))) and output.exists():
+            reports[0].unlink()
+            raise KeyboardInterrupt
+        whole(folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(inputs, output, CONFIG, executor=Local(1))
+    shutil.rmtree(output)
+    assert prepare(inputs, output, CONFIG, executor=Local(1)).hash == expected
+    assert [path.name for path in tmp_path.iterdir() if "preparing" in path.name] == []
 
 
 def stopped(inputs, output, monkeypatch, config=CONFIG):

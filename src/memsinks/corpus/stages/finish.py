@@ -10,16 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from memsinks import ids
 from memsinks.corpus.card import card, card_text
+from memsinks.corpus.encoder import FOLDER, load_encoder
 from memsinks.corpus.files import explain
 from memsinks.corpus.manifest import write_manifest
 from memsinks.corpus.stages import group, read, settle, tokenise
 from memsinks.corpus.stages.job import Job
 from memsinks.corpus.stages.parts import facts, parts, reports
-from memsinks.corpus.tokenizer import load_tokenizer
 from memsinks.errors import InputError
 
 STAGE = "corpus"
@@ -48,7 +47,8 @@ def deliver(job: Job, log: Path, output: Path) -> None:
 
 def _write(job: Job, folder: Path, settling: int) -> None:
     shards = _shards(job, folder, settling)
-    shutil.copytree(job.work.folder(tokenise.TRAIN, settling), folder / "tokenizer")
+    trained = job.work.folder(tokenise.TRAIN, settling)
+    shutil.copytree(trained / FOLDER, folder / "tokenizer")
     known, decided, ids_ = facts(job), settle.settled(job, settling), tokenise.written(job, settling)
     kept = ids_["length"].to_numpy() > 0
     groups = _groups(job, folder, kept)
@@ -56,9 +56,8 @@ def _write(job: Job, folder: Path, settling: int) -> None:
     lengths = ids_["length"].to_numpy()[kept]
     validation = decided["validation"].to_numpy()[kept]
     sources = known.table["source"].filter(pa.array(kept)).to_pylist()
-    tokenizer = load_tokenizer(folder / "tokenizer")
     content = {
-        "config": {**job.config.record(job.columns), **_tokenizer_record(job, tokenizer)},
+        "config": {**job.config.record(job.columns), **_tokenizer_record(job, load_encoder(trained).size)},
         "inputs": _inputs(job),
         "splits": _splits(lengths, validation),
         "sources": _sources(job, sources, lengths, validation, ids_["sequence_id"].to_numpy()[kept]),
@@ -110,9 +109,9 @@ def _rejects(job: Job, folder: Path, settling: int) -> int:
     return text.count("\n")
 
 
-def _tokenizer_record(job: Job, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _tokenizer_record(job: Job, size: int) -> dict[str, Any]:
     given = job.config.tokenizer
-    return {"tokenizer": "trained" if given is None else Path(given).name, "vocab_size": len(tokenizer)}
+    return {"tokenizer": "trained" if given is None else Path(given).name, "vocab_size": size}
 
 
 def _inputs(job: Job) -> list[dict[str, Any]]:

@@ -48,26 +48,50 @@ class Signs:
             yield np.concatenate([np.empty(0, np.uint64), *keys])[self._documents]
 
     def prints(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Hashes, texts and positions of fingerprints; each portion has all of some of the hashes."""
+        """Hashes, texts and positions of fingerprints that occur more than once; each portion has all of some hashes.
+
+        Most occur once, so hashes alone are in memory until these are left out.
+        """
         text = np.full(int(self._first[-1]), -1, np.int64)
         text[self._documents] = np.arange(len(self._documents))
+        parts = range(len(self._folders))
         total = sum(len(_column(folder, "hashes").flatten()) for folder in self._folders)
         portions = max(1, -(-total // _PORTION))
         for portion in range(portions):
-            found = [self._portion(part, portion, portions, text) for part in range(len(self._folders))]
+            repeated = _repeated([self._hashes(part, portion, portions, text) for part in parts])
+            found = [self._portion(part, repeated, text) for part in parts] if len(repeated) else []
             if found:
                 hashes, texts, positions = (np.concatenate(column) for column in zip(*found, strict=True))
+                del found
                 yield hashes, texts, positions
 
-    def _portion(
-        self, part: int, portion: int, portions: int, text: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _hashes(self, part: int, portion: int, portions: int, text: np.ndarray) -> np.ndarray:
+        """Those of a portion, of the documents of a part that stand for a text."""
         lists = _column(self._folders[part], "hashes")
-        hashes, positions = lists.flatten().to_numpy(), _column(self._folders[part], "positions").flatten().to_numpy()
-        lengths = lists.value_lengths().to_numpy()
-        texts = np.repeat(text[self._first[part] : self._first[part + 1]], lengths)
-        chosen = (texts >= 0) & (hashes % np.uint64(portions) == portion)
+        hashes = lists.flatten().to_numpy()
+        return hashes[(self._texts(part, lists, text) >= 0) & (hashes % np.uint64(portions) == portion)]
+
+    def _portion(self, part: int, repeated: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        lists = _column(self._folders[part], "hashes")
+        hashes, texts = lists.flatten().to_numpy(), self._texts(part, lists, text)
+        place = np.searchsorted(repeated, hashes)
+        place[place == len(repeated)] = 0
+        chosen = (repeated[place] == hashes) & (texts >= 0)
+        positions = _column(self._folders[part], "positions").flatten().to_numpy()
         return hashes[chosen], texts[chosen], positions[chosen]
+
+    def _texts(self, part: int, lists: pa.Array, text: np.ndarray) -> np.ndarray:
+        """The text of each fingerprint of a part, or -1."""
+        own = text[self._first[part] : self._first[part + 1]]
+        return np.repeat(own, lists.value_lengths().to_numpy())
+
+
+def _repeated(parts: list[np.ndarray]) -> np.ndarray:
+    """``uint64``, sorted: the hashes that occur more than once."""
+    hashes = np.concatenate([np.empty(0, np.uint64), *parts])
+    parts.clear()
+    hashes.sort()
+    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
 
 def _column(folder: Path, name: str) -> Any:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from memsinks import ids
+from memsinks.corpus.encoder import FOLDER, Encoder, load_encoder, save_encoder
 from memsinks.corpus.shards import ShardWriter, shard_schema
 from memsinks.corpus.stages.job import Job
 from memsinks.corpus.stages.parts import part_batches, parts
 from memsinks.corpus.stages.settle import metadata_types, settled
-from memsinks.corpus.tokenizer import encode_document, load_tokenizer, train_tokenizer
+from memsinks.corpus.tokenizer import load_tokenizer, train_tokenizer
 from memsinks.errors import InputError
 
 TRAIN, STAGE = "tokenizer", "tokens"
@@ -27,9 +27,11 @@ def train(job: Job, task: int) -> None:
     chosen = decided["kept"].to_numpy() & ~decided["validation"].to_numpy()
     with job.work.task(TRAIN, task) as folder:
         if job.config.tokenizer is not None:
-            load_tokenizer(job.config.tokenizer).save_pretrained(folder)
-            return
-        train_tokenizer(_texts(job, chosen), job.config.vocab_size).save_pretrained(folder)
+            tokenizer = load_tokenizer(job.config.tokenizer)
+        else:
+            tokenizer = train_tokenizer(_texts(job, chosen), job.config.vocab_size)
+        tokenizer.save_pretrained(folder / FOLDER)
+        save_encoder(folder)
 
 
 def run(job: Job, task: int, settling: int) -> None:
@@ -41,14 +43,14 @@ def run(job: Job, task: int, settling: int) -> None:
     decided = settled(job, settling, task)
     kept, validation, groups = (decided[name].to_numpy() for name in ("kept", "validation", "group_id"))
     shared = decided["shared_id"].to_pylist()
-    tokenizer = load_tokenizer(job.work.folder(TRAIN, settling))
+    encoder = load_encoder(job.work.folder(TRAIN, settling))
     with (
         job.work.task(f"{STAGE}-{settling}", task) as folder,
         ShardWriter(folder, shard_schema(metadata_types(job, settling)), max(1, len(kept))) as writer,
         (folder / "rejects.jsonl").open("w", encoding="utf-8") as rejects,
     ):
         found: list[tuple[int, int, int]] = []
-        for i, row, text, stored in _encoded(job, task, tokenizer):
+        for i, row, text, stored in _encoded(job, task, encoder):
             if not kept[i]:
                 found.append((0, 0, 0))
                 continue
@@ -65,7 +67,7 @@ def run(job: Job, task: int, settling: int) -> None:
             content_id = ids.content_id(text, key=job.config.id_key)
             kind = job.identity.kind
             sequence_id = content_id if kind == "content" else int(groups[i]) if kind == "group" else shared[i]
-            metadata = json.loads(row["metadata"])
+            metadata = json.loads(row["metadata"]) if writer.metadata else {}
             source = row["source"]
             writer.add(
                 {
@@ -101,17 +103,15 @@ def _texts(job: Job, chosen: np.ndarray) -> Iterator[str]:
                 number += 1
 
 
-def _encoded(
-    job: Job, part: int, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[int, dict[str, str], np.ndarray, np.ndarray]]:
+def _encoded(job: Job, part: int, encoder: Encoder) -> Iterator[tuple[int, dict[str, str], np.ndarray, np.ndarray]]:
     """Each document of a part: its number there, its row, its text's tokens, and these between the end markers."""
-    bos, eos = ([] if marker is None else [marker] for marker in (tokenizer.bos_token_id, tokenizer.eos_token_id))
+    bos, eos = np.array(encoder.bos, np.uint32), np.array(encoder.eos, np.uint32)
     number = 0
     for batch in part_batches(job, part, _ENCODE_DOCUMENTS):
         rows = batch.to_pylist()
         for some in _portions(rows):
-            for row, text in zip(some, encode_document(tokenizer, [row["text"] for row in some]), strict=True):
-                yield number, row, text, np.concatenate([bos, text, eos]).astype(np.uint32)
+            for row, text in zip(some, encoder.encode([row["text"] for row in some]), strict=True):
+                yield number, row, text, np.concatenate([bos, text, eos])
                 number += 1
 
 

@@ -1,14 +1,11 @@
-"""The entry point, and one place where errors become exit codes."""
+"""All commands, and with them all that they import."""
 
 import functools
 import operator
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
@@ -19,32 +16,10 @@ from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.train import Train, train_defaults
 from memsinks.cli.why import Explain
-from memsinks.errors import MemsinksError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; ``arguments`` default to those of the process."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    transformers_logging.disable_progress_bar()
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        command: Any = tyro.cli(
-            _commands(arguments),
-            prog="memsinks",
-            description="Train language models whose memories can be removed.",
-            args=arguments,
-            config=(tyro.conf.OmitSubcommandPrefixes,),
-        )
-        return command.run() or 0
-    except MemsinksError as error:
-        console.print(f"memsinks: error: {error}", markup=False)
-        return 2
-    except KeyboardInterrupt:
-        console.print("memsinks: interrupted", markup=False)
-        return 1
-
-
-def _commands(arguments: Sequence[str]) -> Any:
+def commands(arguments: Sequence[str]) -> Any:
+    """The type of which tyro parses one."""
     # A run file gives the options of `train` and `plan` their defaults, so it is read before they are parsed.
     train = Annotated[Train, tyro.conf.subcommand("train", default=train_defaults(arguments))]
     plan = Annotated[Plan, tyro.conf.subcommand("plan", default=plan_defaults(arguments))]
@@ -62,7 +37,3 @@ def _commands(arguments: Sequence[str]) -> Any:
         Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
     ]
     return functools.reduce(operator.or_, [train, plan, *flat])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
