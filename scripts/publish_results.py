@@ -11,6 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from memsinks.corpus.noise import FILE as NOISE_FILE
+from memsinks.experiments.ablations import NOISE
 from memsinks.experiments.catalogue import SCALES
 from memsinks.experiments.reproduce import EXPERIMENTS
 
@@ -31,6 +33,23 @@ def main() -> None:
         for figure in folder.glob("*.png"):
             shutil.copyfile(figure, FIGURES / f"{name}-{scale}-{figure.name}")
     PAGE.write_text(page())
+    write_noise_effect()
+
+
+def write_noise_effect() -> None:
+    """What the package says wrong IDs cost: forgetting in the ablation ``id-noise`` at its largest scale."""
+    scale = next(s for s in reversed(SCALES) if (RESULTS / "id-noise" / s / "summary.json").is_file())
+    summary = json.loads((RESULTS / "id-noise" / scale / "summary.json").read_text())
+    found = {entry["arm"]: entry for entry in summary["figures"] if entry["measure"] == "forgetting_steps"}
+    kinds: dict[str, list[dict[str, float]]] = {"consistent": [], "fresh": []}
+    for kind, points in kinds.items():
+        for share in NOISE:
+            entry = found[f"noise_{kind}_{share:g}" if share else "sinks"]
+            points.append({"share": share, "forgetting": entry["mean"], "low": entry["low"], "high": entry["high"]})
+    seeds = ", ".join(map(str, summary["seeds"]))
+    basis = f"memsinks reproduce id-noise --scale {scale}, seed{'s' if len(summary['seeds']) > 1 else ''} {seeds}"
+    content = {"format": "memsinks-noise-effect", "format_version": 1, "basis": basis, "kinds": kinds}
+    (ROOT / "src" / "memsinks" / "data" / NOISE_FILE).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def page() -> str:

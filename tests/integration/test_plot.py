@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from commands import assert_refused
+
 from memsinks.cli import main
 from memsinks.cli.plot import metrics_file, run_names
 
@@ -69,11 +71,4 @@ def test_bad_input_is_one_line_and_no_output(tmp_path, capsys, arguments, words)
     broken = make_run(tmp_path / "broken") / "metrics.jsonl"
     broken.write_text(broken.read_text().replace('{"step": 0', '{"step": zero'))
     (make_run(tmp_path / "empty") / "metrics.jsonl").write_text(json.dumps(HEADER) + "\n")
-    before = sorted(tmp_path.rglob("*"))
-    assert main([argument.format(root=tmp_path) for argument in arguments]) == 2
-    message = capsys.readouterr().err.strip()
-    assert message.startswith("memsinks: error: ")
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert word in message
-    assert sorted(tmp_path.rglob("*")) == before
+    assert_refused([argument.format(root=tmp_path) for argument in arguments], words, tmp_path, capsys)

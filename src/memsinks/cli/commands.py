@@ -9,10 +9,12 @@ import tyro
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
-from memsinks.cli.plan import Plan, plan_defaults
+from memsinks.cli.plan import Plan
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
+from memsinks.cli.question import defaults
 from memsinks.cli.quickstart import Quickstart
+from memsinks.cli.readiness import Readiness
 from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.train import Train, train_defaults
 from memsinks.cli.why import Explain
@@ -20,9 +22,12 @@ from memsinks.cli.why import Explain
 
 def commands(arguments: Sequence[str]) -> Any:
     """The type of which tyro parses one."""
-    # A run file gives the options of `train` and `plan` their defaults, so it is read before they are parsed.
+    # A run file gives the options of these commands their defaults, so it is read before they are parsed.
     train = Annotated[Train, tyro.conf.subcommand("train", default=train_defaults(arguments))]
-    plan = Annotated[Plan, tyro.conf.subcommand("plan", default=plan_defaults(arguments))]
+    plan = Annotated[Plan, tyro.conf.subcommand("plan", default=defaults(Plan, "plan", arguments))]
+    readiness = Annotated[
+        Readiness, tyro.conf.subcommand("readiness", default=defaults(Readiness, "readiness", arguments))
+    ]
     # Their options are named as the keys of the file, section first; those of the others have no sections.
     others = {
         "prepare": Prepare,
@@ -36,4 +41,4 @@ def commands(arguments: Sequence[str]) -> Any:
     flat = [
         Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
     ]
-    return functools.reduce(operator.or_, [train, plan, *flat])
+    return functools.reduce(operator.or_, [train, plan, readiness, *flat])

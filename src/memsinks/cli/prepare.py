@@ -23,8 +23,12 @@ from memsinks.corpus import (
 )
 from memsinks.corpus.card import counted
 from memsinks.corpus.cluster import Datatrove
+from memsinks.corpus.noise import noise_effect
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
+
+TELLING = 0.005
+"""Share of tokens under other IDs from which on its effect in training is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +163,8 @@ def _remarks(found: Consistency) -> list[str]:
             "than most of their group. What is removed under one ID, the others still hold; with --ids group a group "
             "has one."
         )
+        if found.stray_share >= TELLING:
+            lines[-1] += f" {noise_effect(found.stray_share).sentence}"
     if found.spanning:
         example = ", ".join(map(repr, next(iter(found.spanning.values()))))
         lines.append(

@@ -135,9 +135,9 @@ class Lab(Generic[S, T]):
 
     Args:
         setting: model and schedule, and what the text is made of.
-        text: that of this seed; its corpus is in ``directory/corpus``.
+        text: that of this seed.
         seed: of the choice of text, the initial values and the data order.
-        directory: for the corpus, the arms and their measurements.
+        directory: for the arms and their measurements.
         progress: show progress.
     """
 
@@ -168,7 +168,8 @@ class Lab(Generic[S, T]):
         flat: dict[str, Any] = {
             "seed": self.seed,
             "output": self.place(arm),
-            "corpus.path": self.directory / "corpus",
+            "corpus.path": self.text.corpus.path,
+            "corpus.ids": self.text.corpus.ids,
             "corpus.verify": False,
             "model.attention": "eager" if setting.max_length <= 256 else "auto",
             **_shape(setting),
