@@ -74,8 +74,8 @@ def find_tables(inputs: Inputs) -> list[Table]:
     In a folder, files of other kinds and hidden ones are passed over.
 
     Raises:
-        InputError: a path does not exist or is of an unsupported kind, a folder holds no supported file, or a dataset
-            cannot be loaded.
+        InputError: there are no inputs, a path does not exist or is of an unsupported kind, a folder holds no supported
+            file, or a dataset cannot be loaded.
     """
     if is_a(inputs, "Dataset", "IterableDataset"):
         return [Table("dataset", "dataset", "dataset", dataset=inputs)]
@@ -83,6 +83,8 @@ def find_tables(inputs: Inputs) -> list[Table]:
         inputs = [inputs]
     if is_a(inputs, "DatasetDict", "IterableDatasetDict"):
         raise InputError(f"a dataset with several splits ({', '.join(map(str, inputs))}) was given; choose one split")
+    if not inputs:
+        raise InputError("no input is named; give at least one file, folder or dataset")
     tables: list[Table] = []
     for item in inputs:
         if not isinstance(item, str | Path):

@@ -170,6 +170,12 @@ def rows_with(stories, i, **changes):
     return [s | changes if n == i else s for n, s in enumerate(stories)]
 
 
+def test_no_input_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="no input is named"):
+        prepare([], tmp_path / "corpus")
+    assert not list(tmp_path.iterdir())
+
+
 BAD_INPUT = {
     "empty corpus": (lambda s: [], {}, "holds no document"),
     "null text": (lambda s: rows_with(s, 3, text=None), {}, r"data\.jsonl:4: column 'text' is null"),
