@@ -17,7 +17,7 @@ def removal(plan: RemovalPlan) -> Answer:
     config = run.candidate.config
     one = units.name.removesuffix("s")
     evidence = [
-        Evidence(what="a request removes", shown=one if units.kind == "id" else f"a {one}", value=units.kind),
+        Evidence(what="a request removes", shown=f"{'an' if units.kind == 'id' else 'a'} {one}", value=units.kind),
         counted(f"{units.name} that can be removed", len(units)),
         Evidence(what="deletion terms", shown=TERMS[question.terms].format(one=one), value=question.terms),
         Evidence(
