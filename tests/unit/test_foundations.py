@@ -36,10 +36,11 @@ ORDER = (
     "runs",
     "planning",
     "experiments",
+    "readiness",
     "cli",
     "__main__",
 )
-"""Each part may import itself and those before it; the top of the package stands above ``experiments``."""
+"""Each part may import itself and those before it; the top of the package stands above ``readiness``."""
 TOP = "memsinks"
 PACKAGE = Path(memsinks.__file__).parent
 ROOT = Path(__file__).parents[2]
