@@ -34,7 +34,9 @@ def content_id(token_ids: Sequence[int] | np.ndarray, *, key: bytes | None = Non
     """
     tokens = np.asarray(token_ids)
     if tokens.ndim != 1 or (
-        len(tokens) and (tokens.dtype.kind not in "iu" or tokens.min() < 0 or tokens.max() >= 2**32)
+        len(tokens)
+        and tokens.dtype != np.uint32
+        and (tokens.dtype.kind not in "iu" or tokens.min() < 0 or tokens.max() >= 2**32)
     ):
         raise SequenceIdError("token IDs must be one list of integers in [0, 2**32)")
     return _digest("content", tokens.astype("<u4").tobytes(), key)

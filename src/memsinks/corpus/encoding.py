@@ -88,7 +88,7 @@ def encode_texts(encode: Encode, texts: Sequence[str], *, at_blanks: bool) -> li
     Returns:
         One ``uint32`` array of token IDs for each text.
     """
-    parts = [list(_words(text)) if at_blanks else [text] for text in texts]
+    parts = [list(_words(text)) if at_blanks and len(text) > SHORT else [text] for text in texts]
     batch = [part for own in parts for part in own if len(part) <= LONG]
     step = _TOGETHER if at_blanks else max(1, len(batch))
     encoded = (tokens for i in range(0, len(batch), step) for tokens in encode(batch[i : i + step]))

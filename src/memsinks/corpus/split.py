@@ -11,7 +11,9 @@ from memsinks.errors import InputError
 
 def text_hash(text: str) -> bytes:
     """16 bytes that two texts share if they differ only in case, blanks and Unicode compatibility forms."""
-    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    normal = " ".join(text.casefold().split())
     return hashlib.blake2b(normal.encode(), digest_size=16, person=b"memsinks/text").digest()
 
 

@@ -81,30 +81,25 @@ def _groups(
 ) -> pa.Table:
     similarity = 1.0 if job.config.groups is None else job.config.groups.similarity
     members = np.bincount(representative[text], minlength=len(first))
-    group_ids = [ids.group_id(bytes(known.hashes[d]), key=job.config.id_key) for d in first]
-    rows: dict[str, list[object]] = {name: [] for name in GROUPS.names}
-    for document, own in enumerate(text.tolist()):
-        leader = int(representative[own])
-        why = evidence.get(own)
-        kind: Kind
-        if why is not None:
-            kind = "near" if why.jaccard >= similarity else "template"
-        elif members[leader] == 1:
-            kind = "alone"
-        else:
-            kind = "representative" if document == first[own] else "copy"
-        values = (
-            names[document],
-            group_ids[leader],
-            names[first[own]],
-            names[first[leader]],
-            kind,
-            why.jaccard if why else float(kind != "alone"),
-            why.shared if why else float(kind != "alone"),
-        )
-        for name, value in zip(GROUPS.names, values, strict=True):
-            rows[name].append(value)
-    return pa.table(rows, schema=GROUPS)
+    group_ids = np.array(
+        [ids.group_id(bytes(known.hashes[d]), key=job.config.id_key) for d in first.tolist()], dtype=np.uint64
+    )
+    leader = representative[text]
+    together = members[leader] > 1
+    kind = np.where(together, np.where(np.arange(len(names)) == first[text], "representative", "copy"), "alone")
+    kind = kind.astype(object)
+    jaccard = together.astype(np.float32)
+    shared = jaccard.copy()
+    # Few texts belong to another: the rest is settled for all at once.
+    where = np.isin(text, np.fromiter(evidence, np.int64, len(evidence)))
+    for document in np.flatnonzero(where).tolist():
+        why = evidence[int(text[document])]
+        found: Kind = "near" if why.jaccard >= similarity else "template"
+        kind[document], jaccard[document], shared[document] = found, why.jaccard, why.shared
+    columns = [names, group_ids[leader], names[first[text]], names[first[leader]], kind, jaccard, shared]
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, GROUPS, strict=True)], schema=GROUPS
+    )
 
 
 def _passages(passages: list[Passage], names: np.ndarray) -> pa.Table:

@@ -1,5 +1,6 @@
 """What every task of a preparation knows."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -25,7 +26,7 @@ class Job:
     config: PrepareConfig
     reading: list[list[Piece]] = field(repr=False)
 
-    @property
+    @functools.cached_property
     def identity(self) -> Identity:
         """How documents get their sequence IDs."""
         return Identity.parse(self.config.identity)

@@ -46,7 +46,9 @@ def part_texts(job: Job, part: int, rows: int) -> Iterator[list[str]]:
 def part_batches(job: Job, part: int, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a part, so many at a time."""
     with pq.ParquetFile(parts(job)[part]) as file:
-        yield from file.iter_batches(batch_size=rows, columns=columns)
+        # Row groups are small; many small batches of them would cost more than they hold.
+        for group in file.iter_batches(columns=columns):
+            yield from (group.slice(start, rows) for start in range(0, len(group), rows))
 
 
 @dataclass(frozen=True)

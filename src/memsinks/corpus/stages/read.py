@@ -42,6 +42,7 @@ FACTS = pa.schema(
         "bytes": pa.int64(),
     }
 )
+_ROW = pa.unify_schemas([PART, FACTS])
 _GROUP_BYTES, _GROUP_ROWS = 8 << 20, 2048
 
 
@@ -116,8 +117,9 @@ class _Reader:
 
     def _flush(self, facts: Any) -> None:
         if self.rows:
-            self.part.write_table(pa.Table.from_pylist(self.rows, PART))
-            facts.write_table(pa.Table.from_pylist(self.rows, FACTS))
+            table = pa.Table.from_pylist(self.rows, _ROW)
+            self.part.write_table(table.select(PART.names))
+            facts.write_table(table.select(FACTS.names))
         self.rows, self.waiting = [], 0
 
     def _end_part(self, facts: Any) -> None:
