@@ -29,8 +29,8 @@ class Readiness(RunQuestion):
     """How the model is to be served: sinks off, route (those of a request's source on) or fold (those of chosen sources
     on for all)."""
     trial: bool = False
-    """Also train four small models on a sample of the text, paired, which takes about ten minutes on 2 cores; they stay
-    in OUTPUT-trial, and a stopped trial goes on from there."""
+    """Also train four small models on a sample of the text, paired, which takes minutes; they stay in OUTPUT-trial, and
+    a stopped trial goes on from there."""
     trial_tokens: int = TOKENS
     """Tokens of each of them, about."""
     trial_exposures: int | None = None

@@ -1,6 +1,6 @@
 """Texts to token IDs, without markers: in pieces where these give the tokens of the whole.
 
-A tokenizer takes many times the size of a text in memory, and encodes short ones half as fast again.
+A tokenizer takes many times the size of a text in memory, and encodes short ones faster.
 """
 
 import itertools

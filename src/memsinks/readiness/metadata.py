@@ -2,9 +2,12 @@
 
 from dataclasses import asdict
 
-from memsinks.corpus import Consistency, Corpus
+import numpy as np
+
+from memsinks.corpus import Consistency
 from memsinks.corpus.card import counted as plural
 from memsinks.corpus.noise import NoiseEffect, noise_effect
+from memsinks.ids import format_id
 from memsinks.planning.governed import Unit
 from memsinks.readiness.answer import Answer, Evidence, Finding, answer, counted
 from memsinks.report.format import percent
@@ -28,7 +31,13 @@ def reliability(text: TrainText, found: Consistency, unit: Unit) -> Answer:
     effect = noise_effect(stray)
     near = corpus.manifest["config"].get("groups") is not None
     keyed = bool(corpus.manifest["config"]["keyed"])
-    nameless = int(sum(corpus.sources[i] is None for i in _governed(text)))
+    governed = _governed(text)
+    sources = {corpus.sources[i] for i in governed}
+    governed_ids = set(map(format_id, np.unique(corpus.sequence_ids[governed]).tolist()))
+    # What is wrong with text that nobody may ask to remove is no matter of removal.
+    spanning = [i for i in found.spanning if i in governed_ids]
+    variants = [names for names in found.variants if sources.intersection(names)]
+    nameless = sum(corpus.sources[i] is None for i in governed)
     evidence = [
         Evidence(what="documents share an ID by", shown=found.ids, value=found.ids),
         Evidence(what="near-duplicates and passages were looked for", shown="yes" if near else "no", value=near),
@@ -39,8 +48,8 @@ def reliability(text: TrainText, found: Consistency, unit: Unit) -> Answer:
             shown=f"{effect.few:.2f}, {effect.many:.2f}; {effect.none:.2f} ({effect.basis})",
             value=asdict(effect),
         ),
-        counted("IDs of several sources", len(found.spanning)),
-        counted("sources spelled in several ways", len(found.variants)),
+        counted("governed IDs of several sources", len(spanning)),
+        counted("governed sources spelled in several ways", len(variants)),
         counted("governed documents without a source", nameless),
         counted("rows that were rejected when the corpus was prepared", int(corpus.manifest["rejected"])),
         Evidence(
@@ -52,8 +61,13 @@ def reliability(text: TrainText, found: Consistency, unit: Unit) -> Answer:
         "metadata",
         "Can the IDs and sources be relied on?",
         evidence,
-        _findings(found, stray, effect, unit, nameless, near, corpus),
-        well="Near-copies have one ID, no ID stands for several sources, and every governed document has a source.",
+        [
+            *_strays(stray, effect),
+            *_sources(len(spanning), variants, nameless, unit),
+            *_intake(near, int(corpus.manifest["rejected"])),
+        ],
+        well="Governed near-copies have one ID, no governed ID stands for several sources, and every governed document "
+        "has a source.",
         not_covered="Whether a source is the true owner of its text: that is as good as the delivery's own columns. "
         "The forgetting is that of the ablation's stories, not of this corpus.",
     )
@@ -77,25 +91,27 @@ def _governed(text: TrainText) -> list[int]:
     return (text.governed & (text.plan.counts > 0)).nonzero()[0].tolist()
 
 
-def _findings(
-    found: Consistency, stray: float, effect: NoiseEffect, unit: Unit, nameless: int, near: bool, corpus: Corpus
-) -> list[Finding]:
-    findings = []
-    if stray > KNOWN:
-        findings.append(
-            Finding(
-                grave=stray > TOLERATED,
-                says=f"{percent(stray)} of the governed tokens are under another ID than most of their near-copies. "
-                f"Removing one ID leaves them with the others. {effect.sentence}",
-                remedy='Give near-copies one ID: corpus.ids = "group".',
-            )
+def _strays(stray: float, effect: NoiseEffect) -> list[Finding]:
+    if stray <= KNOWN:
+        return []
+    return [
+        Finding(
+            grave=stray > TOLERATED,
+            says=f"{percent(stray)} of the governed tokens are under another ID than most of their near-copies. "
+            f"Removing one ID leaves them with the others. {effect.sentence}",
+            remedy='Give near-copies one ID: corpus.ids = "group".',
         )
-    if found.spanning:
+    ]
+
+
+def _sources(spanning: int, variants: list[list[str]], nameless: int, unit: Unit) -> list[Finding]:
+    findings = []
+    if spanning:
         findings.append(
             Finding(
                 grave=unit == "source",
-                says=f"{plural(len(found.spanning), 'ID')} {'belongs' if len(found.spanning) == 1 else 'belong'} to "
-                "several sources, so removing one source takes from the others.",
+                says=f"{plural(spanning, 'governed ID')} {'belongs' if spanning == 1 else 'belong'} to several "
+                "sources, so removing one source takes from the others.",
                 remedy="Decide for each group that spans sources (card.md lists them) whose it is, before training.",
             )
         )
@@ -108,16 +124,21 @@ def _findings(
                 remedy="Name the source column when the corpus is prepared, or folder_source in columns.toml.",
             )
         )
-    if found.variants:
-        example = ", ".join(map(repr, found.variants[0]))
+    if variants:
+        example = ", ".join(map(repr, variants[0]))
         findings.append(
             Finding(
                 grave=False,
-                says=f"{plural(len(found.variants), 'source')} {'is' if len(found.variants) == 1 else 'are'} spelled "
-                f"in several ways ({example}), and a request for one spelling misses the others.",
+                says=f"{plural(len(variants), 'governed source')} {'is' if len(variants) == 1 else 'are'} spelled in "
+                f"several ways ({example}), and a request for one spelling misses the others.",
                 remedy="Use one spelling for a source, or name all of them in a request.",
             )
         )
+    return findings
+
+
+def _intake(near: bool, rejected: int) -> list[Finding]:
+    findings = []
     if not near:
         findings.append(
             Finding(
@@ -126,7 +147,7 @@ def _findings(
                 remedy="Prepare the corpus without --no-near.",
             )
         )
-    if rejected := int(corpus.manifest["rejected"]):
+    if rejected:
         findings.append(
             Finding(
                 grave=False,

@@ -23,7 +23,8 @@ from memsinks.corpus.cluster import Datatrove
 from memsinks.corpus.encoder import Encoder
 from memsinks.corpus.inputs import find_tables
 from memsinks.corpus.split import text_hash as whole_hash
-from memsinks.corpus.stages import group, read, tokenise
+from memsinks.corpus.stages import group, read, sign, tokenise
+from memsinks.corpus.stages.parts import part_batches
 from memsinks.corpus.work import Work
 from memsinks.errors import InputError
 
@@ -307,6 +308,27 @@ def test_slurm_scripts_do_the_tasks(inputs, tmp_path, few_tasks, monkeypatch):
     executor = Datatrove(kind="slurm", partition="cpu")
     found = prepare(inputs, tmp_path / "corpus", config, executor=executor)
     assert found.hash == expected, log.read_text()
+
+
+def test_a_part_is_read_a_row_group_at_a_time(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "_GROUP_ROWS", 3)
+    sizes = []
+
+    def watch(job, task):
+        for name in (None, ["text"]):
+            sizes.append([len(batch) for batch in part_batches(job, 0, 1000, name)])
+            small = [batch["text"].to_pylist() for batch in part_batches(job, 0, 2, name)]
+            assert {len(texts) for texts in small} == {1, 2}
+            whole = [batch["text"].to_pylist() for batch in part_batches(job, 0, 1000, name)]
+            assert [*itertools.chain(*small)] == [*itertools.chain(*whole)]
+        raise InputError("seen enough")
+
+    monkeypatch.setattr(sign, "run", watch)
+    with pytest.raises(InputError, match="seen enough"):
+        prepare(inputs, tmp_path / "corpus", CONFIG, executor=Local(1))
+    for found in sizes:
+        assert len(found) > 1
+        assert set(found[:-1]) == {3}
 
 
 def test_jobs_of_slurm_are_cancelled_with_the_command(inputs, tmp_path, monkeypatch):

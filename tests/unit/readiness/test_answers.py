@@ -84,6 +84,20 @@ def test_an_id_of_two_sources_matters_most_where_sources_ask(tmp_path, planned):
     assert reliability(text, found, "id").verdict == "attention"
 
 
+def test_text_that_is_not_governed_is_no_matter_of_removal(tmp_path, planned):
+    documents = rows(8, "press") + rows(6, "web", 100) + rows(2, "Web", 200)
+    documents[15]["text"] = documents[9]["text"]
+    text = planned(prepared(tmp_path, documents))[1].text
+    found = consistency(text.corpus)
+    assert found.spanning
+    assert found.variants
+    assert reliability(text, found, "source").verdict == "ready"
+    everything = planned(text.corpus, {"govern": "all"})[1].text
+    answered = reliability(everything, found, "source")
+    assert answered.verdict == "not ready"
+    assert "spelled in several ways ('Web', 'web')" in answered.says
+
+
 def test_governed_text_without_a_source_cannot_be_named(tmp_path, planned):
     documents = rows(8, "press") + rows(6, "web", 100)
     documents[3]["source"] = None
@@ -105,6 +119,10 @@ def test_removal_follows_the_plan(corpus, planned):
     assert any('allocation = "disjoint"' in remedy for remedy in hashed.remedies)
     disjoint = removal(planned(corpus, question={"remove": (3,)}, sinks={"allocation": "disjoint", "active": 600})[0])
     assert disjoint.verdict == "ready"
+    pool = {"allocation": "disjoint", "active": 6, "pool": 12}
+    refused = removal(planned(corpus, question={"remove": (3,)}, sinks=pool)[0])
+    assert refused.verdict == "not ready"
+    assert "Training will refuse this run file" in refused.says
     small = removal(planned(corpus, question={"remove": (3,)}, sinks={"allocation": "disjoint", "active": 2})[0])
     assert small.verdict == "attention"
     assert "too small" in small.says
