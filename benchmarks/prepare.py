@@ -3,9 +3,9 @@
 All read the same files with the same tokenizer and the same number of processes, each in a process of its own, which
 imports what it needs and no more, and write tokens: memsinks with IDs, once without and once with near-duplicates,
 shared passages and groups; the rivals without either. Every round runs each once. Long documents first, then short
-ones. Then memsinks alone, with more and more text: the largest memory of any of its processes. Prints tables, and
-writes them to prepare.json beside this file (--json FILE for another; --quick, a smoke run, writes only where it is
-told to).
+ones, and of these less and more, since with little text the start of processes counts. Then memsinks alone, with more
+and more text: the largest memory of any of its processes. Prints tables, and writes them to prepare.json beside this
+file (--json FILE for another; --quick, a smoke run, writes only where it is told to).
 """
 
 import argparse
@@ -181,7 +181,7 @@ def documents(folder: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in folder.iterdir())
 
 
-def measure(folder: Path, megabytes: float, rounds: int, sizes: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+def measure(folder: Path, rounds: int, sizes: dict[str, dict[str, tuple[float, ...]]]) -> dict[str, Any]:
     from stream import versions
 
     from memsinks.corpus import train_tokenizer
@@ -192,15 +192,17 @@ def measure(folder: Path, megabytes: float, rounds: int, sizes: dict[str, tuple[
     found: dict[str, Any] = {"processes": workers}
     for kind, words in TEXTS.items():
         text = folder / kind
-        size = write_text(text, megabytes, words)
-        found[kind] = compare(text, size, tokenizer, workers, rounds)
-        shutil.rmtree(text)
-        memory = found[kind]["memory"] = {}
-        for wanted in sizes[kind]:
+        speed, memory = {}, {}
+        for wanted in sizes[kind]["speed"]:
+            size = write_text(text, wanted, words)
+            speed[f"{wanted:g}"] = compare(text, size, tokenizer, workers, rounds)
+            shutil.rmtree(text)
+        for wanted in sizes[kind]["memory"]:
             size = write_text(text, wanted, words)
             run = timed(GROUPED, text, folder / "out", tokenizer, workers)
             memory[f"{wanted:g}"] = {"megabytes": size / 1e6, "documents": documents(text), **run}
             shutil.rmtree(text)
+        found[kind] = {"speed": speed, "memory": memory}
     found |= versions()
     found["versions"] |= {name: version(name) for name in ("datatrove", "rensa", "tokenizers")}
     return found
@@ -212,18 +214,18 @@ def show(result: dict[str, Any]) -> None:
 
     console = Console()
     for kind in TEXTS:
-        own = result[kind]
-        title = f"{own['megabytes']:.0f} MB of text in {own['documents']:,} documents"
-        table = Table("", "MB/s", "largest process, MB", title=title)
-        for name, f in own["figures"].items():
-            table.add_row(name, f"{f['megabytes_per_second']:.2f}", f"{f['peak_mb']:,.0f}")
-        console.print(table)
-        ratios = Table("ratio of speed", "median", "min", "max")
-        for name, r in own["ratios"].items():
-            ratios.add_row(name, *(f"{r[k]:.2f}" for k in ("median", "min", "max")))
-        console.print(ratios)
+        for own in result[kind]["speed"].values():
+            title = f"{own['megabytes']:.0f} MB of text in {own['documents']:,} documents"
+            table = Table("", "MB/s", "largest process, MB", title=title)
+            for name, f in own["figures"].items():
+                table.add_row(name, f"{f['megabytes_per_second']:.2f}", f"{f['peak_mb']:,.0f}")
+            console.print(table)
+            ratios = Table("ratio of speed", "median", "min", "max")
+            for name, r in own["ratios"].items():
+                ratios.add_row(name, *(f"{r[k]:.2f}" for k in ("median", "min", "max")))
+            console.print(ratios)
         memory = Table("text, MB", "documents", "largest process, MB", "seconds", title=GROUPED)
-        for f in own["memory"].values():
+        for f in result[kind]["memory"].values():
             cells = f"{f['megabytes']:.0f}", f"{f['documents']:,}", f"{f['peak_mb']:,.0f}", f"{f['seconds']:.0f}"
             memory.add_row(*cells)
         console.print(memory)
@@ -239,10 +241,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.quick:
-            result = measure(Path(folder), 1.0, 1, {"long": (1.0, 2.0), "short": (1.0,)})
+            little = {"speed": (1.0,), "memory": (1.0, 2.0)}
+            result = measure(Path(folder), 1, dict.fromkeys(TEXTS, little))
         else:
-            sizes = {"long": (12.0, 48.0, 192.0, 384.0), "short": (12.0, 48.0, 192.0)}
-            result = measure(Path(folder), 24.0, 3, sizes)
+            sizes = {
+                "long": {"speed": (24.0,), "memory": (12.0, 48.0, 192.0, 384.0)},
+                "short": {"speed": (24.0, 96.0), "memory": (12.0, 48.0, 192.0)},
+            }
+            result = measure(Path(folder), 3, sizes)
     show(result)
     target = arguments.json or (None if arguments.quick else Path(__file__).with_suffix(".json"))
     if target is not None:
