@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
     from memsinks.sinks.capacity import grow, register
     from memsinks.sinks.config import SinkConfig
     from memsinks.sinks.modes import Mode, sinks_all, sinks_chosen, sinks_off, sinks_own, sinks_placebo, use_sinks
+    from memsinks.sinks.removal import remove
     from memsinks.training.optimizer import SinkAdamW
     from memsinks.training.trainer import SinkTrainer
 
@@ -47,6 +48,7 @@ __all__ = [
     "grow",
     "load",
     "register",
+    "remove",
     "save",
     "sinks_all",
     "sinks_chosen",
@@ -66,6 +68,7 @@ _HOMES = {
     "sinks.capacity": ("grow", "register"),
     "sinks.config": ("SinkConfig",),
     "sinks.modes": ("Mode", "sinks_all", "sinks_chosen", "sinks_off", "sinks_own", "sinks_placebo", "use_sinks"),
+    "sinks.removal": ("remove",),
     "training.optimizer": ("SinkAdamW",),
     "training.trainer": ("SinkTrainer",),
 }

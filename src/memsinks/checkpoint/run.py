@@ -64,7 +64,7 @@ def load(directory: str | Path, **options: Any) -> Any:
             f"the plain checkpoint in {directory} cannot be loaded (config.json, model.safetensors): {error}"
         ) from error
     try:
-        model = attach(plain, config)
+        model = attach(plain, config, table=AllocationTable.from_tensors(tensors, config))
     except ConfigError as error:
         raise CheckpointError(f"the sinks in {directory} do not fit this model: {error}") from error
     fill_sinks(model, tensors, directory)

@@ -2,7 +2,8 @@
 
 A pool consists of regions that never move: *segments*, from which IDs choose rows by hashing, and *owned* regions, cut
 into slots of ``active`` consecutive rows that belong to one registered ID each. The table says which region serves an
-ID; it is immutable, and the same for all layers. Growth appends a region and moves no row.
+ID; it is immutable, and the same for all layers. Growth appends a region and moves no row. Removal takes rows away for
+good (:mod:`memsinks.sinks.tombstones`): regions and choices are in virtual rows, whose numbers it leaves alone.
 
 Shape letters: n IDs, L layers with sinks, K active rows.
 """
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 
 from memsinks.errors import CheckpointError, ConfigError
-from memsinks.ids import to_tensor
+from memsinks.ids import format_id, from_tensor, to_tensor
 from memsinks.sinks.config import Allocation, SinkConfig
 from memsinks.sinks.selection import select
+from memsinks.sinks.tombstones import Tombstones
 
 PREFIX = "allocation."
 """Of the table's tensors in ``sinks.safetensors``."""
@@ -31,6 +33,21 @@ class Region(NamedTuple):
     rows: int
 
 
+class Located(NamedTuple):
+    """Where the rows of some IDs are.
+
+    Attributes:
+        rows: ``int64 [L, n, K]``, positions in the layers' tensors. An absent row stands as another one of its ID, and
+            all rows of an ID that is not ``held`` are arbitrary.
+        present: ``bool [L, n, K]``, false for removed rows; None if nothing was removed.
+        held: ``bool [n]``, the IDs that have sinks, at least one in each layer.
+    """
+
+    rows: Tensor
+    present: Tensor | None
+    held: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class AllocationTable:
     """The regions of a pool, and the IDs that do not simply choose from its newest segment.
@@ -41,6 +58,7 @@ class AllocationTable:
         owner_ids: ``int64 [owners]``, sorted; the bit patterns of the IDs that own a slot.
         owner_rows: ``int64 [owners]``, the first row of each owner's slot.
         registered: for each segment but the last, ``int64 [*]``, sorted: the IDs that keep choosing from it.
+        removed: what was removed, if anything was.
     """
 
     segments: tuple[Region, ...]
@@ -48,6 +66,7 @@ class AllocationTable:
     owner_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     owner_rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     registered: tuple[Tensor, ...] = ()
+    removed: Tombstones | None = None
     _copies: dict[torch.device, "AllocationTable"] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -73,8 +92,12 @@ class AllocationTable:
 
     @property
     def pool(self) -> int:
-        """Rows in all regions."""
+        """Virtual rows in all regions, removed ones among them."""
         return sum(region.rows for region in (*self.segments, *self.owned))
+
+    def rows_in(self, place: int) -> int:
+        """Rows that the tensors of a layer hold; ``place`` is its number among those with sinks."""
+        return self.pool - (0 if self.removed is None else self.removed.removed_rows(place))
 
     @property
     def owned_rows(self) -> int:
@@ -91,16 +114,34 @@ class AllocationTable:
                 owner_ids=self.owner_ids.to(device),
                 owner_rows=self.owner_rows.to(device),
                 registered=tuple(ids.to(device) for ids in self.registered),
+                removed=None if self.removed is None else self.removed.on(device),
                 _copies={},
             )
         return self._copies[device]
 
-    def holds(self, ids: Tensor) -> Tensor:
-        """Which of the IDs ``int64 [n]`` have sinks: ``bool [n]``; without segments, only owners do."""
-        return torch.ones_like(ids, dtype=torch.bool) if self.segments else _find(self.owner_ids, ids)[0]
+    def locate(self, ids: Tensor, config: SinkConfig, layers: int) -> Located:
+        """Where in the layers' tensors the rows of each ID are.
+
+        Without segments, only owners have sinks. A removed ID has none, and one that lost all its rows in a layer has
+        none in any.
+
+        Args:
+            ids: ``int64 [n]``, on the table's device.
+            config: with resolved counts.
+            layers: decoder layers of the model.
+        """
+        rows = self.rows(ids, config, layers)
+        held = torch.ones_like(ids, dtype=torch.bool) if self.segments else _find(self.owner_ids, ids)[0]
+        if self.removed is None:
+            return Located(rows, None, held)
+        found = [self.removed.find(place, own) for place, own in enumerate(rows)]
+        places, present = (torch.stack(parts) for parts in zip(*found, strict=True))
+        held = held & ~_find(self.removed.ids, ids)[0] & present.any(-1).all(0)
+        first = present.to(torch.int8).argmax(-1, keepdim=True)
+        return Located(torch.where(present, places, places.gather(-1, first)), present, held)
 
     def rows(self, ids: Tensor, config: SinkConfig, layers: int) -> Tensor:
-        """The rows of each ID in each layer with sinks.
+        """The virtual rows of each ID in each layer with sinks.
 
         Args:
             ids: ``int64 [n]``, on the table's device.
@@ -108,7 +149,8 @@ class AllocationTable:
             layers: decoder layers of the model.
 
         Returns:
-            ``int64 [L, n, K]``, distinct along the last dimension; arbitrary for IDs that :meth:`holds` denies.
+            ``int64 [L, n, K]``, distinct along the last dimension; arbitrary for IDs without sinks. Removed rows are
+            among them: :meth:`locate` says which rows there are.
         """
         active = int(config.active)
         numbers = config.layer_numbers(layers)
@@ -144,9 +186,18 @@ class AllocationTable:
         wanted = to_tensor(ids).numpy()
         wanted = wanted[np.sort(np.unique(wanted, return_index=True)[1])]
         new = torch.from_numpy(wanted)
+        if self.removed is not None and (gone := new[_find(self.removed.ids, new)[0]]).numel():
+            shown = format_id(int(from_tensor(gone)[0]))
+            raise ConfigError(
+                f"ID {shown} was removed from this model, and nothing can be trained under it again; leave it out"
+            )
         new = new[~_find(self.owner_ids, new)[0]]
         starts = [torch.arange(r.first, r.first + r.rows - active + 1, active) for r in self.owned]
-        free = torch.cat(starts)[len(self.owner_ids) :]
+        free = torch.cat(starts)
+        free = free[~torch.isin(free, self.owner_rows)]
+        if self.removed is not None:
+            # An owner has the same rows in every layer.
+            free = free[self.removed.find(0, free)[1]]
         if len(new) > len(free):
             missing = (len(new) - len(free)) * active
             remedy = (
@@ -179,6 +230,9 @@ class AllocationTable:
         keepers = to_tensor(trained)
         if disjoint:
             return replace(self, owned=(*self.owned, region), _copies={})
+        if self.removed is not None:
+            # What they chose is asked again when others that shared it are removed.
+            keepers = torch.cat([keepers, self.removed.ids])
         for known in (self.owner_ids, *self.registered):
             keepers = keepers[~_find(known, keepers)[0]]
         return replace(
@@ -195,6 +249,7 @@ class AllocationTable:
             "owned": [list(region) for region in self.owned],
             "owners": len(self.owner_ids),
             "registered": [len(ids) for ids in self.registered],
+            **({} if self.removed is None else {"removed": self.removed.facts()}),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -205,6 +260,7 @@ class AllocationTable:
             "owner_ids": self.owner_ids,
             "owner_rows": self.owner_rows,
             **{f"registered.{number}": ids for number, ids in enumerate(self.registered)},
+            **({} if self.removed is None else self.removed.tensors()),
         }
         return {PREFIX + key: value for key, value in found.items()}
 
@@ -228,6 +284,7 @@ class AllocationTable:
                 own.pop("owner_ids"),
                 own.pop("owner_rows"),
                 tuple(own.pop(f"registered.{number}") for number in range(len(segments) - 1)),
+                Tombstones.from_tensors(own),
             )
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"the allocation table lacks {error}; restore the sinks from a copy") from error

@@ -113,7 +113,9 @@ class SinkModel(_Model):
             frozen=frozen,
             strict=self.training,
         )
-        return routing if routing is None or first.shard is None else localise(routing, first.shard)
+        if routing is None or first.shard is None:
+            return routing
+        return localise(routing, max((s.shard for s in sinks_of(self) if s.shard), key=lambda shard: shard.pool))
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As the base model's; per-token IDs are cut to the tokens that this step computes."""
@@ -159,12 +161,13 @@ class SinkModel(_Model):
             save_sinks(directory, tensors, self.sink_config, family, self.sink_allocation)
 
 
-def attach(model: Any, config: SinkConfig) -> Any:
+def attach(model: Any, config: SinkConfig, *, table: AllocationTable | None = None) -> Any:
     """Add a pool of sinks to each MLP of ``model``, or to those of ``config.layers``, in place.
 
     Args:
         model: a stock transformers causal language model of a supported family.
         config: the pool; fractions are of the model's own MLP width.
+        table: which rows belong to whom, of a pool that is to be filled with saved rows; default that of a new pool.
 
     Returns:
         ``model`` itself.
@@ -179,12 +182,13 @@ def attach(model: Any, config: SinkConfig) -> Any:
         raise UnsupportedModelError(f"{type(model).__name__} is not a transformers causal language model")
     found = sites(model)
     config = config.resolve(mlp_width(model.config))
-    for number in config.layer_numbers(len(found)):
-        bind(found[number], new_sinks(model.config, found[number], number, config, int(config.pool)))
+    table = AllocationTable.initial(config) if table is None else table
+    for place, number in enumerate(config.layer_numbers(len(found))):
+        bind(found[number], new_sinks(model.config, found[number], number, config, table.rows_in(place)))
     base: Any = type(model)
     model.__class__ = _sink_class(base)
     model.sink_config = config
-    model.sink_allocation = AllocationTable.initial(config)
+    model.sink_allocation = table
     model.sink_mode = OWN
     return model
 

@@ -8,6 +8,7 @@ tensors, so that a missing or altered part is noticed before anything is loaded.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
@@ -16,9 +17,10 @@ from memsinks.errors import CheckpointError, ConfigError
 from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig
 
-FORMAT_VERSION = 3
-"""Version 1 knew no allocation; its files are read as ``hashed``. Version 2 knew neither ``layers`` nor ``mask``. A
-pool that uses neither is still written as version 2, which older code reads; of version 3 it says that it cannot."""
+FORMAT_VERSION = 4
+"""Version 1 knew no allocation; its files are read as ``hashed``. Version 2 knew neither ``layers`` nor ``mask``, and
+version 3 no removal. A pool is written as the oldest version from 2 on that holds it, and older code that does not know
+the version says so."""
 TENSORS, METADATA = "sinks.safetensors", "sinks.json"
 
 
@@ -42,7 +44,7 @@ def save_sinks(
     data = safetensors.torch.save(tensors, metadata={"config": json.dumps(facts)})
     metadata = {
         "format": "memsinks-sinks",
-        "format_version": FORMAT_VERSION if facts.keys() & {"layers", "mask"} else 2,
+        "format_version": _version(facts, table),
         "model_type": model_type,
         "config": facts,
         "allocation": table.facts(),
@@ -53,6 +55,12 @@ def save_sinks(
         temporary = directory / f".{name}.tmp"
         temporary.write_bytes(content)
         temporary.replace(directory / name)
+
+
+def _version(facts: dict[str, Any], table: AllocationTable) -> int:
+    if table.removed is not None:
+        return 4
+    return 3 if facts.keys() & {"layers", "mask"} else 2
 
 
 def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:

@@ -93,6 +93,8 @@ class Sinks(nn.Module):
         if routing is None or self.inputs is None:
             return output
         self.joined = True
+        if not (len(self.up) if self.shard is None else self.shard.pool):
+            return output  # all of this layer's sinks were removed
         weights = self.weights() if routing.requests is None else self._fetched(routing.requests)
         output = self._add(output, routing, weights, self.touched)
         if routing.frozen is None:

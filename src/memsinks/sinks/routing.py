@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memsinks.errors import SequenceIdError
 from memsinks.ids import format_id, from_tensor, to_tensor
-from memsinks.sinks.allocation import AllocationTable
+from memsinks.sinks.allocation import AllocationTable, Located
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import OFF, OWN, Mode
 from memsinks.sinks.sharding import Requests
@@ -132,27 +132,24 @@ def _route(
 
     # Groups: one for each fixed mode, then one for each distinct ID of tokens in their own mode; -1 is no group.
     sets = [fixed_rows(mode, config, layers, mask.device, table) for mode in fixed]
-    codes = {
-        mode: index if len(rows[0]) else -1 for index, (mode, (rows, _)) in enumerate(zip(fixed, sets, strict=True))
-    }
+    empty = [not any(map(len, rows)) for rows, _ in sets]
+    codes = {mode: -1 if empty[index] else index for index, mode in enumerate(fixed)}
     codes |= {OFF: -1, OWN: -1 if ids is None else -2}
     row_group = torch.tensor([codes[mode] for mode in per_row], device=mask.device)
     group = torch.where(mask, row_group[:, None], -1)
     own = group == -2
     own_ids, own_index = torch.unique(ids[own] if ids is not None else row_group.new_empty(0), return_inverse=True)
-    own_group = torch.arange(len(own_ids), device=mask.device) + len(fixed)
-    if table.kind == "disjoint":
-        held = table.holds(own_ids)
-        if strict and not held.all():
-            _refuse(own_ids[~held])
-        own_group = torch.where(held, own_group, -1)
+    located = table.locate(own_ids, config, layers)
+    if strict and not located.held.all():
+        _refuse(own_ids[~located.held], table)
+    own_group = torch.where(located.held, torch.arange(len(own_ids), device=mask.device) + len(fixed), -1)
     group = group.masked_scatter(own, own_group[own_index]).flatten()
 
     tokens = (group >= 0).nonzero().squeeze(1)
     order = torch.argsort(group[tokens], stable=True)
     tokens = tokens[order]
     used, counts = torch.unique_consecutive(group[tokens], return_counts=True)
-    rows, scale = _row_sets(sets, table.rows(own_ids, config, layers), dtype)
+    rows, scale = _row_sets(sets, located, dtype)
     return Routing(
         rows=rows[:, used],
         scale=None if scale is None else scale[:, used],
@@ -170,24 +167,22 @@ def fixed_rows(
     ``layers`` counts the model's decoder layers. Without a table, rows are those of a new pool. There are none if no ID
     of the mode has sinks.
     """
-    if mode.kind == "all":
-        every = torch.arange(int(config.pool), device=device)
-        return [every] * len(config.layer_numbers(layers)), config.active / config.pool
     table = (AllocationTable.initial(config) if table is None else table).on(device)
-    ids = to_tensor(mode.ids).to(device)
-    rows_LNK = table.rows(ids[table.holds(ids)], config, layers)
-    return [torch.unique(rows) for rows in rows_LNK], 1.0
+    if mode.kind == "all":
+        places = range(len(config.layer_numbers(layers)))
+        return [torch.arange(table.rows_in(place), device=device) for place in places], config.active / config.pool
+    located = table.locate(to_tensor(mode.ids).to(device), config, layers)
+    # An absent row stands as one that is there.
+    return [torch.unique(rows[located.held]) for rows in located.rows], 1.0
 
 
-def _row_sets(
-    sets: list[tuple[list[Tensor], float]], own_rows: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
+def _row_sets(sets: list[tuple[list[Tensor], float]], own: Located, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Rows and scales of fixed sets and own ones, padded to the largest: ``[L, sets + own, K]``."""
     if not sets:
-        return own_rows, None
-    layers, own, active = own_rows.shape
-    largest = max(active if own else 1, *(len(rows) for by_layer, _ in sets for rows in by_layer))
-    rows = own_rows.new_zeros(layers, len(sets) + own, largest)
+        return own.rows, None if own.present is None or own.present.all() else own.present.to(dtype)
+    layers, count, active = own.rows.shape
+    largest = max(active if count else 1, *(len(rows) for by_layer, _ in sets for rows in by_layer))
+    rows = own.rows.new_zeros(layers, len(sets) + count, largest)
     scale = torch.zeros(rows.shape, dtype=dtype, device=rows.device)
     for index, (by_layer, factor) in enumerate(sets):
         for layer, chosen in enumerate(by_layer):
@@ -195,16 +190,23 @@ def _row_sets(
                 rows[layer, index] = chosen[0]
                 rows[layer, index, : len(chosen)] = chosen
                 scale[layer, index, : len(chosen)] = factor
-    if own:
-        rows[:, len(sets) :] = own_rows[..., :1]
-        rows[:, len(sets) :, :active] = own_rows
-        scale[:, len(sets) :, :active] = 1
+    if count:
+        rows[:, len(sets) :] = own.rows[..., :1]
+        rows[:, len(sets) :, :active] = own.rows
+        scale[:, len(sets) :, :active] = 1 if own.present is None else own.present.to(dtype)
     return rows, scale
 
 
-def _refuse(ids: Tensor) -> None:
-    shown = ", ".join(format_id(i) for i in from_tensor(ids[:3]))
-    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+def _refuse(ids: Tensor, table: AllocationTable) -> None:
+    removed = torch.empty(0) if table.removed is None else ids[torch.isin(ids, table.removed.ids)]
+    named = removed if len(removed) else ids
+    shown = ", ".join(format_id(i) for i in from_tensor(named[:3]))
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    if len(removed):
+        raise SequenceIdError(
+            f"sequence ID {shown}{more} was removed from this model, and its text must not be trained again; take it "
+            "out of the text"
+        )
     raise SequenceIdError(
         f"no sinks belong to sequence ID {shown}{more}, so that text would be trained into shared weights alone; "
         "register it before training (memsinks.register(model, ids)), or set its sink_mask to false"

@@ -89,7 +89,7 @@ def request_rows(rows: list[Tensor], shard: RowShard) -> list[Requests]:
 
     Args:
         rows: rows of the pool for each of the L layers, in any order and as often as they like.
-        shard: this rank's part.
+        shard: this rank's part of the largest pool: layers differ if rows were removed.
 
     Returns:
         One entry a layer.

@@ -178,6 +178,8 @@ class SinkAdamW(torch.optim.AdamW):
             state["step"] = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
+        elif len(state["step"]) > len(parameter):
+            raise ConfigError("sinks were removed since this optimiser's last step; make a new one")
         elif len(state["step"]) < len(parameter):
             # The pool has grown since.
             for name, value in state.items():

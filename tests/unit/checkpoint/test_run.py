@@ -129,7 +129,7 @@ def test_unreadable_metadata_is_a_checkpoint_error(saved, content):
         memsinks.load(saved)
 
 
-@pytest.mark.parametrize("version", [0, 4, "1", None])
+@pytest.mark.parametrize("version", [0, 5, "1", None])
 def test_another_format_version_is_refused(saved, version):
     metadata = json.loads((saved / "sinks.json").read_text())
     metadata["format_version"] = version
