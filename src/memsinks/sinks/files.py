@@ -42,25 +42,39 @@ def save_sinks(
     # The configuration addresses the rows, so it is under the hash too. One key: their order is not fixed.
     facts = config.facts()
     data = safetensors.torch.save(tensors, metadata={"config": json.dumps(facts)})
-    metadata = {
-        "format": "memsinks-sinks",
-        "format_version": _version(facts, table),
-        "model_type": model_type,
-        "config": facts,
-        "allocation": table.facts(),
-        "tensors": {"file": TENSORS, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
-    }
+    metadata = described(config, model_type, table, hashlib.sha256(data).hexdigest(), len(data))
     # The metadata goes last: without it a half-written pair is not taken for a whole one.
-    for name, content in ((TENSORS, data), (METADATA, json.dumps(metadata, indent=2).encode() + b"\n")):
+    for name, content in ((TENSORS, data), (METADATA, metadata)):
         temporary = directory / f".{name}.tmp"
         temporary.write_bytes(content)
         temporary.replace(directory / name)
 
 
-def _version(facts: dict[str, Any], table: AllocationTable) -> int:
+def described(config: SinkConfig, model_type: str, table: AllocationTable, sha256: str, size: int) -> bytes:
+    """The content of ``sinks.json``.
+
+    Args:
+        config: with resolved counts.
+        model_type: the base model's family.
+        table: which rows belong to whom.
+        sha256: of the tensors' file.
+        size: of it, in bytes.
+    """
+    facts = config.facts()
+    version = 2
+    if facts.keys() & {"layers", "mask"}:
+        version = 3
     if table.removed is not None:
-        return 4
-    return 3 if facts.keys() & {"layers", "mask"} else 2
+        version = 4
+    metadata = {
+        "format": "memsinks-sinks",
+        "format_version": version,
+        "model_type": model_type,
+        "config": facts,
+        "allocation": table.facts(),
+        "tensors": {"file": TENSORS, "sha256": sha256, "bytes": size},
+    }
+    return json.dumps(metadata, indent=2).encode() + b"\n"
 
 
 def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
@@ -72,6 +86,33 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
 
     Raises:
         CheckpointError: one is missing, of an unknown version, or the tensors are not those that were saved.
+    """
+    metadata, config = read_metadata(directory)
+    metadata_file, tensor_file = directory / METADATA, directory / TENSORS
+    data = tensor_file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != metadata["tensors"]["sha256"]:
+        raise CheckpointError(
+            f"{tensor_file} was altered after it was saved (its hash is not the one in {METADATA}); restore it from a "
+            "copy"
+        )
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    if json.loads(header.get("__metadata__", {}).get("config", "{}")) != metadata["config"]:
+        raise CheckpointError(
+            f"the configuration in {metadata_file} is not the one that the sinks were saved with; restore it "
+            "from a copy"
+        )
+    tensors = safetensors.torch.load(data)
+    facts = AllocationTable.from_tensors(tensors, config).facts()
+    if metadata["format_version"] != 1 and metadata.get("allocation") != facts:
+        raise CheckpointError(f"the allocation in {metadata_file} is not that of {tensor_file}; restore it from a copy")
+    return tensors, config
+
+
+def read_metadata(directory: Path) -> tuple[dict[str, Any], SinkConfig]:
+    """The content of ``sinks.json``, and the configuration in it.
+
+    Raises:
+        CheckpointError: one of the two files is missing, or this one cannot be read.
     """
     metadata_file, tensor_file = directory / METADATA, directory / TENSORS
     for file in (metadata_file, tensor_file):
@@ -88,26 +129,12 @@ def load_sinks(directory: Path) -> tuple[dict[str, Tensor], SinkConfig]:
                 f"1 to {FORMAT_VERSION}"
             )
         config = SinkConfig(**metadata["config"])
-        expected = metadata["tensors"]["sha256"]
+        sha256 = metadata["tensors"]["sha256"]
+        if not isinstance(sha256, str):
+            raise TypeError("tensors.sha256")
     except (ConfigError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{metadata_file} cannot be read ({error!r}); restore it from a copy") from error
-    data = tensor_file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise CheckpointError(
-            f"{tensor_file} was altered after it was saved (its hash is not the one in {METADATA}); restore it from a "
-            "copy"
-        )
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    if json.loads(header.get("__metadata__", {}).get("config", "{}")) != metadata["config"]:
-        raise CheckpointError(
-            f"the configuration in {metadata_file} is not the one that the sinks were saved with; restore it "
-            "from a copy"
-        )
-    tensors = safetensors.torch.load(data)
-    facts = AllocationTable.from_tensors(tensors, config).facts()
-    if metadata["format_version"] != 1 and metadata.get("allocation") != facts:
-        raise CheckpointError(f"the allocation in {metadata_file} is not that of {tensor_file}; restore it from a copy")
-    return tensors, config
+    return metadata, config
 
 
 def load_allocation(directory: Path) -> AllocationTable:
