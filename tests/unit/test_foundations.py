@@ -35,6 +35,7 @@ ORDER = (
     "report",
     "runs",
     "planning",
+    "certificate",
     "experiments",
     "readiness",
     "cli",

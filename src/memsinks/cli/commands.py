@@ -9,6 +9,7 @@ import tyro
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
+from memsinks.cli.keys import Keys
 from memsinks.cli.plan import Plan
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
@@ -17,6 +18,7 @@ from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.readiness import Readiness
 from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.train import Train, train_defaults
+from memsinks.cli.verify import Verify
 from memsinks.cli.why import Explain
 
 
@@ -34,6 +36,8 @@ def commands(arguments: Sequence[str]) -> Any:
         "why": Explain,
         "evaluate": Evaluate,
         "export": Export,
+        "verify": Verify,
+        "keys": Keys,
         "plot": Plot,
         "quickstart": Quickstart,
         "reproduce": Reproduce,

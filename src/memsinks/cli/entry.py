@@ -1,20 +1,22 @@
 """The entry point, and one place where errors become exit codes."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import tyro
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from memsinks.errors import MemsinksError
+
+_LIGHT = {"keys": "Keys", "verify": "Verify"}
+"""Commands that need no library of models, and their classes; their modules are named as they are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` default to those of the process."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    transformers_logging.disable_progress_bar()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         return _parsed(arguments).run() or 0
@@ -27,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
+    if arguments and arguments[0] in _LIGHT:
+        name = arguments[0]
+        command = getattr(importlib.import_module(f"memsinks.cli.{name}"), _LIGHT[name])
+        flat = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+        return tyro.cli(command, prog=f"memsinks {name}", args=arguments[1:], config=flat)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     if arguments[:1] == ["prepare"]:
         # By itself: the others import torch, seconds and half a gigabyte that it has no use for.
         from memsinks.cli.prepare import Prepare
