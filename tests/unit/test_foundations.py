@@ -36,6 +36,7 @@ ORDER = (
     "runs",
     "planning",
     "certificate",
+    "removal",
     "experiments",
     "readiness",
     "cli",

@@ -35,7 +35,14 @@ DOES_NOT_CLAIM = (
 """What no removal shows; every certificate says so."""
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-ReasonKind = Literal["shared_rows_kept", "shared_groups_kept", "residue_listed", "verification_failed"]
+ReasonKind = Literal[
+    "shared_rows_kept",
+    "shared_groups_kept",
+    "without_sinks_kept",
+    "residue_listed",
+    "verification_inconclusive",
+    "verification_failed",
+]
 
 
 def _parsed(read: Any) -> BeforeValidator:
@@ -130,7 +137,8 @@ class Reason(_Part):
 
     Attributes:
         kind: ``shared_rows_kept`` (sinks that survivors use too), ``shared_groups_kept`` (groups of documents that
-            survivors belong to), ``residue_listed`` (copies outside that were only listed), or
+            survivors belong to), ``without_sinks_kept`` (text that trained into shared weights alone),
+            ``residue_listed`` (copies outside that were only listed), ``verification_inconclusive`` or
             ``verification_failed``.
         count: how many rows, groups, places or checks.
         detail: a sentence.

@@ -7,6 +7,7 @@ plain checkpoint, bit for bit.
 """
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from memsinks.checkpoint.run import staged
 from memsinks.errors import ConfigError
+from memsinks.ids import format_id
 from memsinks.sinks.attach import SinkModel, detach, sinks_of
 from memsinks.sinks.config import mlp_width
 from memsinks.sinks.families import Site, family_of, sites
 from memsinks.sinks.modes import OFF, OWN, ModeLike, as_mode
 from memsinks.sinks.routing import fixed_rows
+
+RECORD = "memsinks-export.json"
 
 
 def fold(model: Any, mode: ModeLike) -> Any:
@@ -78,6 +82,8 @@ def export(
 ) -> None:
     """Write :func:`fold`'s model as a stock checkpoint that needs no memsinks.
 
+    ``memsinks-export.json`` beside it says which sinks are in it, so that a removal finds it.
+
     Raises:
         ConfigError: see :func:`fold`.
         InputError: the directory cannot be written; nothing is left behind.
@@ -87,6 +93,14 @@ def export(
         plain.save_pretrained(staging)
         if tokenizer is not None:
             tokenizer.save_pretrained(staging)
+        mode = as_mode(mode)
+        record = {
+            "format": "memsinks-export",
+            "format_version": 1,
+            "mode": mode.kind,
+            "ids": [format_id(i) for i in mode.ids],
+        }
+        (staging / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _widened(site: Site, units: dict[str, Tensor], extra: int, transposed: bool) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,10 @@ def load(directory: str | Path, **options: Any) -> Any:
     directory = Path(directory)
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; give the directory that memsinks.save wrote")
+    if (directory / NOT_VERIFIED).is_file():
+        warnings.warn(
+            f"{directory}: a removal made this, and its verification did not pass ({NOT_VERIFIED})", stacklevel=2
+        )
     tensors, config = load_sinks(directory)
     try:
         plain = AutoModelForCausalLM.from_pretrained(directory, **options)
@@ -98,6 +103,10 @@ def fill_sinks(model: nn.Module, tensors: dict[str, torch.Tensor], origin: Path)
         for key, parameter in own.items():
             parameter.copy_(tensors[key])
     host.sink_allocation = table
+
+
+NOT_VERIFIED = "NOT-VERIFIED.json"
+"""Beside a checkpoint whose removal did not show what it had to; :func:`load` warns of it."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import tyro
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
+from memsinks.cli.forget import Forget
 from memsinks.cli.keys import Keys
 from memsinks.cli.plan import Plan
 from memsinks.cli.plot import Plot
@@ -36,6 +37,7 @@ def commands(arguments: Sequence[str]) -> Any:
         "why": Explain,
         "evaluate": Evaluate,
         "export": Export,
+        "forget": Forget,
         "verify": Verify,
         "keys": Keys,
         "plot": Plot,

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from memsinks.checkpoint.lineage import Lineage
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError
@@ -18,7 +19,7 @@ from memsinks.sinks.attach import attach
 from memsinks.sinks.capacity import grow, register
 from memsinks.sinks.config import Allocation, SinkConfig, mlp_width
 from memsinks.sinks.files import METADATA, load_sinks
-from memsinks.stream import GovernedPolicy, governed
+from memsinks.stream import ExposurePlan, GovernedPolicy, governed
 from memsinks.training.attention import Choice, choose_attention
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.model import small_llama
@@ -141,9 +142,16 @@ def build_model(blueprint: Blueprint) -> Any:
 
 def _text(config: RunConfig, corpus: Corpus) -> TrainText:
     exposures = config.exposures
-    plan = planned_exposures(config, corpus)
+    wanted = planned_exposures(config, corpus)
+    plan = _without_removed(config, corpus, wanted)
     policy = GovernedPolicy(exposures.govern, exposures.govern_values, exposures.govern_column)
-    text = TrainText(corpus=corpus, plan=plan, governed=governed(corpus, plan, policy), treatment=exposures.treatment)
+    text = TrainText(
+        corpus=corpus,
+        plan=plan,
+        governed=governed(corpus, plan, policy),
+        treatment=exposures.treatment,
+        refused=wanted.total - plan.total,
+    )
     check_passes(config, text)
     return text
 
@@ -159,6 +167,25 @@ def _owners(config: RunConfig, text: TrainText, allocation: Allocation) -> np.nd
     ids = corpus.sequence_ids[chosen]
     _, first = np.unique(ids, return_index=True)
     return ids[np.sort(first)]
+
+
+def _without_removed(config: RunConfig, corpus: Corpus, plan: ExposurePlan) -> ExposurePlan:
+    """The plan without text that was removed from the pretrained model.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    lineage = Lineage.read(Path(config.model.pretrained)) if config.model.pretrained and brings_sinks(config) else None
+    if lineage is None or not lineage.removals:
+        return plan
+    refused = lineage.refuses(corpus.sequence_ids, corpus.content_ids)
+    left = ExposurePlan(corpus, np.where(refused, 0, plan.counts))
+    if plan.total and not left.total:
+        raise InputError(
+            f"{corpus.place}: all planned text was removed from {config.model.pretrained}, and must not be trained "
+            "into it again; give other text"
+        )
+    return left
 
 
 def _model_config(config: RunConfig, corpus: Corpus | None) -> Any:

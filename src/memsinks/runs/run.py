@@ -29,6 +29,7 @@ from memsinks.runs.config import RunConfig
 from memsinks.runs.evaluation import Evaluation
 from memsinks.runs.exposures import as_lines, exposures_table, show
 from memsinks.runs.gauge import Gauge, RankMeter, training_flops_per_token
+from memsinks.runs.lineage import RECORD, extended
 from memsinks.runs.live import LiveView, RunLog
 from memsinks.runs.metrics import METRICS, MetricsWriter
 from memsinks.runs.peak import peak_flops
@@ -41,7 +42,7 @@ from memsinks.training.run import PLAN, TrainResult, TrainText, bf16_pays, plann
 from memsinks.training.state import whole_weights
 from memsinks.training.trainer import SinkTrainer
 
-CONFIG, RECORD, LOCK = "run.toml", "run.json", ".lock"
+CONFIG, LOCK = "run.toml", ".lock"
 ADAPTER = "adapter"
 """Key of the record that names the adapter of a run that has one."""
 _FREE = ("model.attention", "sinks.kernel")
@@ -76,7 +77,12 @@ class Finished:
 
 def working_directory(config: RunConfig) -> Path:
     """Where a run keeps checkpoints, metrics and log."""
-    return config.output.with_name(f"{config.output.name}-run")
+    return working_directory_of(config.output)
+
+
+def working_directory_of(output: Path) -> Path:
+    """That of a run whose model goes to ``output``."""
+    return output.with_name(f"{output.name}-run")
 
 
 def execute(
@@ -127,7 +133,7 @@ def execute(
         resume = bool(checkpoints.checkpoints(directory)) and not fresh
         if first:
             check_space(config, model)
-        notes = [f"attention {blueprint.attention.reason}", _governed_note(blueprint.text)]
+        notes = [f"attention {blueprint.attention.reason}", *_text_notes(blueprint.text)]
         table = exposures_table(config, blueprint.text) if first else None
         if table is not None and not compact:
             show(table, stderr=True)
@@ -301,10 +307,13 @@ def _documents(text: TrainText, most: int) -> dict[str, list[TokenizedDocument]]
     return {name: tokenized(text.corpus, np.flatnonzero(chosen)[:most]) for name, chosen in kinds.items()}
 
 
-def _governed_note(text: TrainText) -> str:
+def _text_notes(text: TrainText) -> list[str]:
     planned = text.plan.counts > 0
     governed = int((planned & text.governed).sum())
-    return f"{text.plan.total:,} exposures of {int(planned.sum()):,} documents, {governed:,} of them governed"
+    notes = [f"{text.plan.total:,} exposures of {int(planned.sum()):,} documents, {governed:,} of them governed"]
+    if text.refused:
+        notes.append(f"{text.refused:,} exposures of text that was removed from the pretrained model are left out")
+    return notes
 
 
 def _record(blueprint: Blueprint, result: TrainResult, facts: dict[str, Any]) -> dict[str, Any]:
@@ -315,6 +324,7 @@ def _record(blueprint: Blueprint, result: TrainResult, facts: dict[str, Any]) ->
         **facts,
         "governed_documents": int(text.governed.sum()),
         "planned_exposures": text.plan.total,
+        **({"refused_exposures": text.refused} if text.refused else {}),
         "steps": result.steps,
         "tokens": result.tokens,
         "padding_share": round(result.padding / result.slots, 4),
@@ -343,6 +353,8 @@ def _save(
         trainer.bare_model().save_pretrained(staging, state_dict=weights)
         blueprint.text.corpus.tokenizer.save_pretrained(staging)
         result.exposures.save(staging)
+        if uses_sinks(trainer.bare_model()):
+            extended(blueprint, record).write(staging)
         blueprint.text.plan.save(staging / PLAN)
         shutil.copyfile(directory / METRICS, staging / METRICS)
         (staging / CONFIG).write_text(config_toml(config))

@@ -164,12 +164,13 @@ def excise(files: SinkFiles, table: AllocationTable, output: Path) -> str:
     return found
 
 
-def row_digests(files: SinkFiles, part: Part, rows: Tensor) -> Iterator[bytes]:
-    """SHA-256 of the bytes of rows of a tensor, by their positions."""
+def row_digests(files: SinkFiles, part: Part, rows: Tensor, besides: bytes | None = None) -> Iterator[bytes]:
+    """SHA-256 of the bytes of rows of a tensor, by their positions; rows that are ``besides`` are passed over."""
     with files.path.open("rb") as source:
         for row in rows.tolist():
             source.seek(part.start + row * part.row_bytes)
-            yield hashlib.sha256(source.read(part.row_bytes)).digest()
+            if (data := source.read(part.row_bytes)) != besides:
+                yield hashlib.sha256(data).digest()
 
 
 def read_header(file: Path) -> dict[str, Part]:

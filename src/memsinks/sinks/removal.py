@@ -13,7 +13,7 @@ from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.attach import sinks_of
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.modes import host_of
-from memsinks.sinks.tombstones import as_runs, merged
+from memsinks.sinks.tombstones import merged
 
 _CHUNK = 1 << 22
 """Rows chosen at a time."""
@@ -126,10 +126,8 @@ def kept_rows(old: AllocationTable, new: AllocationTable, place: int) -> Tensor:
     return stays if old.removed is None else old.removed.find(place, stays)[0]
 
 
-def freed_runs(old: AllocationTable, new: AllocationTable, place: int) -> Tensor:
-    """Virtual rows of a layer that a removal took: ``int64 [runs, 2]``, first and length."""
-    gone = torch.zeros(new.pool, dtype=torch.bool)
-    for table, value in ((new, True), (old, False)):
-        if table.removed is not None:
-            gone[~table.removed.find(place, torch.arange(new.pool))[1]] = value
-    return as_runs(gone)
+def freed_rows(old: AllocationTable, new: AllocationTable, place: int) -> Tensor:
+    """Positions in a layer's tensors, before a removal, of the rows that it takes: ``int64``, in order."""
+    stays = torch.zeros(old.rows_in(place), dtype=torch.bool)
+    stays[kept_rows(old, new, place)] = True
+    return (~stays).nonzero().squeeze(1)

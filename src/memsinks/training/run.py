@@ -47,12 +47,14 @@ class TrainText:
         plan: how often each is exposed.
         governed: ``bool [documents]``, true for documents that train with their sinks.
         treatment: what else happens to passes over them.
+        refused: exposures that were planned of text removed from the pretrained model, and are left out.
     """
 
     corpus: Corpus
     plan: ExposurePlan
     governed: np.ndarray
     treatment: Treatment = field(default_factory=Treatment)
+    refused: int = 0
 
     def facts(self) -> dict[str, Any]:
         """What names the text: hashes, and how its treatment departs from none, so that a new kind of treatment leaves

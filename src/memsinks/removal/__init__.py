@@ -1,0 +1,1 @@
+"""Removal as an operator runs it: plan, purge, apply, verify and record."""

@@ -1,0 +1,92 @@
+"""The checkpoint without the removed sinks, made beside the one that it will replace."""
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from memsinks.checkpoint.lineage import LINEAGE, REMOVED, TRAINED, UNKNOWN, Removal
+from memsinks.corpus.files import appearing, file_digest
+from memsinks.errors import InputError
+from memsinks.removal.plan import Planned
+from memsinks.sinks.excision import excise
+from memsinks.sinks.files import METADATA, TENSORS
+
+_REWRITTEN = {TENSORS, METADATA, LINEAGE, TRAINED, REMOVED}
+_SPARE = 16 << 20
+
+
+def check_space(planned: Planned) -> None:
+    """Refuse before anything is written what would fail in the middle.
+
+    Raises:
+        InputError: the disk has too little room for the new sinks.
+    """
+    home, needed = planned.subject.folder.resolve().parent, planned.subject.files.path.stat().st_size + _SPARE
+    free = shutil.disk_usage(home).free
+    if free < needed:
+        raise InputError(
+            f"{home}: the new sinks need up to {needed / 1e6:,.0f} MB while the old ones are there, and "
+            f"{free / 1e6:,.0f} MB are free; make room"
+        )
+
+
+def build(planned: Planned, result: Path, anchor: tuple[int, str] | None, plan_file: Path) -> None:
+    """Write the new checkpoint; the folder appears whole or not at all.
+
+    Files that do not change are second names of the old ones where the file system has such, and copies elsewhere.
+
+    Args:
+        planned: the removal.
+        result: the folder to make.
+        anchor: number and hash of the ledger's last entry.
+        plan_file: of the plan, to be named by its hash.
+
+    Raises:
+        InputError: it cannot be written; a full disk is named as such.
+    """
+    subject, plan = planned.subject, planned.plan
+    purged = {item.path for item in plan.residue if item.action == "purge"}
+    with appearing(result, subject.folder) as folder:
+        for name in plan.before:
+            if name in _REWRITTEN or any(is_inside(f"{plan.checkpoint}/{name}", path) for path in purged):
+                continue
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(subject.folder / name, target)
+        after = excise(subject.files, planned.cut.table, folder)
+        removal = Removal(
+            id=plan.id,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            everything=plan.everything,
+            ids=len(plan.ids),
+            documents=plan.documents + plan.also,
+            before=subject.files.sha256,
+            after=after,
+            plan=file_digest(plan_file),
+            ledger=anchor,
+        )
+        subject.lineage.with_removal(removal, *_removed(planned)).write(folder)
+
+
+def is_inside(name: str, folder: str) -> bool:
+    """Whether a POSIX path is another, or inside it."""
+    return name == folder or name.startswith(f"{folder}/")
+
+
+def _removed(planned: Planned) -> tuple[np.ndarray, np.ndarray]:
+    """The sequence ID and the content ID of each document that goes; of other trainings' text the latter is unknown."""
+    corpus, scope = planned.subject.corpus, planned.scope
+    gone = scope.documents | scope.also
+    elsewhere = np.setdiff1d(scope.ids, corpus.sequence_ids[gone])
+    ids = np.concatenate([corpus.sequence_ids[gone], elsewhere])
+    return ids, np.concatenate([corpus.content_ids[gone], np.full_like(elsewhere, UNKNOWN)])
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
