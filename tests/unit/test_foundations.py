@@ -35,6 +35,7 @@ ORDER = (
     "report",
     "runs",
     "planning",
+    "ledger",
     "experiments",
     "readiness",
     "cli",

@@ -9,6 +9,7 @@ import tyro
 
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
+from memsinks.cli.ledger import LedgerCommand
 from memsinks.cli.plan import Plan
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
@@ -34,6 +35,7 @@ def commands(arguments: Sequence[str]) -> Any:
         "why": Explain,
         "evaluate": Evaluate,
         "export": Export,
+        "ledger": LedgerCommand,
         "plot": Plot,
         "quickstart": Quickstart,
         "reproduce": Reproduce,

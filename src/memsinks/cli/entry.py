@@ -6,7 +6,6 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from memsinks.errors import MemsinksError
 
@@ -14,7 +13,6 @@ from memsinks.errors import MemsinksError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` default to those of the process."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    transformers_logging.disable_progress_bar()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         return _parsed(arguments).run() or 0
@@ -27,6 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
+    if arguments[:1] == ["ledger"]:
+        # By itself: it has no use for torch and transformers, which the others import.
+        from memsinks.cli.ledger import LedgerCommand
+
+        return tyro.cli(
+            LedgerCommand,
+            prog="memsinks ledger",
+            args=arguments[1:],
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     if arguments[:1] == ["prepare"]:
         # By itself: the others import torch, seconds and half a gigabyte that it has no use for.
         from memsinks.cli.prepare import Prepare
