@@ -43,15 +43,18 @@ $(DOCS_STAMP): $(STAMP)
 quickstart: $(STAMP) ## train the three arms on the shipped stories and print the table
 	$(BIN)/memsinks quickstart
 
-test: $(STAMP) ## all tests but the long ones and those that need a browser
+test: $(STAMP) ## all tests but the long ones and those that need a browser or a server
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) --dist loadfile -m "not long and not system"
 
-test-system: $(STAMP) ## open the report page in a headless Chromium
-	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		echo "installing chromium"; \
+test-system: $(STAMP) ## open the report page in a headless Chromium, keep a ledger on a PostgreSQL server
+	@missing=""; \
+	command -v chromium >/dev/null || missing="chromium"; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing $$missing"; \
 		export DEBIAN_FRONTEND=noninteractive; \
-		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null \
-			|| echo "chromium could not be installed"; \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing >/dev/null \
+			|| echo "could not be installed: $$missing"; \
 	fi
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m system tests/system; status=$$?; \
 	if [ $$status = 5 ]; then echo "there are no system tests to run"; else exit $$status; fi

@@ -8,7 +8,9 @@
     ├── UnsupportedModelError  the model's MLP cannot take sinks exactly
     ├── SequenceIdError        sequence IDs or sink masks are missing, misshapen or out of range
     ├── CheckpointError        a saved run is missing a part, or a part was altered
-    └── WorkerError            a process that works for this one died
+    ├── WorkerError            a process that works for this one died
+    └── LedgerError            the ledger cannot be read, written or trusted
+        └── LedgerConflictError  somebody else wrote to it since
 
 A message says what was wrong, where, and what to do about it.
 """
@@ -40,3 +42,11 @@ class CheckpointError(MemsinksError):
 
 class WorkerError(MemsinksError):
     """A process that works for this one died."""
+
+
+class LedgerError(MemsinksError):
+    """The ledger of removals cannot be reached, read or written, or is damaged."""
+
+
+class LedgerConflictError(LedgerError):
+    """Somebody else wrote to the ledger after what this entry was decided on; nothing was recorded."""

@@ -35,6 +35,7 @@ ORDER = (
     "report",
     "runs",
     "planning",
+    "ledger",
     "certificate",
     "removal",
     "experiments",

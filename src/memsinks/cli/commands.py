@@ -11,6 +11,7 @@ from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
 from memsinks.cli.forget import Forget
 from memsinks.cli.keys import Keys
+from memsinks.cli.ledger import LedgerCommand
 from memsinks.cli.plan import Plan
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
@@ -40,6 +41,7 @@ def commands(arguments: Sequence[str]) -> Any:
         "forget": Forget,
         "verify": Verify,
         "keys": Keys,
+        "ledger": LedgerCommand,
         "plot": Plot,
         "quickstart": Quickstart,
         "reproduce": Reproduce,

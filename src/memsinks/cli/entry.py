@@ -10,7 +10,7 @@ from rich.console import Console
 
 from memsinks.errors import MemsinksError
 
-_LIGHT = {"keys": "Keys", "verify": "Verify"}
+_LIGHT = {"keys": "Keys", "verify": "Verify", "ledger": "LedgerCommand"}
 """Commands that need no library of models, and their classes; their modules are named as they are."""
 
 

@@ -1,0 +1,220 @@
+"""A ledger on a PostgreSQL server of our own, reached with a password."""
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ledger_behaviour import ENTRIES, WRITER, LedgerBehaviour, filled, run_sql, shown, write
+from sqlalchemy.exc import DBAPIError
+
+from memsinks.errors import LedgerError
+from memsinks.ledger import Ledger
+
+pytestmark = pytest.mark.system
+
+PASSWORD = "hunter2"
+# Without the advisory lock, and with the locked row that other databases get.
+BY_ROW = (
+    """
+from sqlalchemy import select
+from memsinks.ledger import store
+store._lock = lambda connection: None
+store._lock_head = lambda connection: connection.execute(select(store.HEAD.c.seq).with_for_update())
+"""
+    + WRITER
+)
+
+
+def programs() -> Path | None:
+    """The folder of the newest server's programs."""
+    if found := shutil.which("initdb"):
+        return Path(found).parent
+    folders = Path("/usr/lib/postgresql").glob("*/bin")
+    return max((f for f in folders if (f / "initdb").exists()), key=lambda f: int(f.parent.name), default=None)
+
+
+@dataclass
+class Server:
+    """A server in a temporary folder."""
+
+    bin: Path
+    folder: Path
+    port: int
+    user: str | None
+
+    def do(self, program: str, *arguments: object) -> None:
+        """Run one of its programs, as a user without rights if we are root: it refuses to run as root."""
+        done = subprocess.run(
+            [self.bin / program, *map(str, arguments)],
+            user=self.user,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        # Without fsync: the tests stop the server, not the machine.
+        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories='{self.folder}' -F"
+        self.do(
+            "pg_ctl", "start", "-w", "-t", 100, "-D", self.folder / "data", "-l", self.folder / "log", "-o", options
+        )
+
+    def stop(self, mode: str) -> None:
+        """Stop it: fast in good order, immediate as in a crash."""
+        self.do("pg_ctl", "stop", "-w", "-D", self.folder / "data", "-m", mode)
+
+    def url(self, database: str, password: str = PASSWORD) -> str:
+        """How to reach a database of it."""
+        return f"postgresql+psycopg://desk:{password}@127.0.0.1:{self.port}/{database}"
+
+
+@pytest.fixture(scope="module")
+def server():
+    found = programs()
+    if found is None:
+        message = "PostgreSQL is missing; `make test-system` installs it as root on a Debian system"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    user = None
+    if os.geteuid() == 0:
+        known = {entry.pw_name for entry in pwd.getpwall()}
+        user = "postgres" if "postgres" in known else "nobody"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Not pytest's folder: others may not enter it, and the path of a socket has to be short.
+    folder = Path(tempfile.mkdtemp(prefix="ledger-"))
+    made = Server(found, folder, port, user)
+    try:
+        (folder / "password").write_text(PASSWORD)
+        if user is not None:
+            shutil.chown(folder, user)
+            shutil.chown(folder / "password", user)
+        made.do(
+            "initdb", "-D", folder / "data", "-U", "desk", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}",
+            "-E", "UTF8", "--locale=C",
+        )  # fmt: skip
+        made.start()
+        yield made
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            with contextlib.suppress(AssertionError):
+                made.stop("fast")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place(server):
+    """The URL of a new database."""
+    import psycopg
+
+    name = f"ledger_{uuid.uuid4().hex}"
+    url = server.url("postgres").replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield server.url(name)
+    # Files that are left make the server slow to start after a crash: it writes them all to the disk.
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class TestPostgresql(LedgerBehaviour):
+    pass
+
+
+def test_the_table_is_not_emptied(place):
+    filled(place)
+    with pytest.raises(DBAPIError, match="append-only"):
+        run_sql(place, f"TRUNCATE {ENTRIES}")
+
+
+def test_other_tables_may_be_beside_it(place):
+    run_sql(place, "CREATE TABLE books (title TEXT)")
+    ledger, entries = filled(place)
+    assert ledger.entries() == entries
+
+
+def test_two_writers_under_the_lock_of_a_row_make_one_chain(place):
+    Ledger.open(place).append("noted", "", {"text": "first"})
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: write(place, name, 50, BY_ROW), ["a", "b"]))
+    ledger = Ledger.open(place)
+    assert ledger.verify() == []
+    assert [entry.seq for entry in ledger.entries()] == list(range(1, 102))
+
+
+def test_a_strict_default_isolation_does_not_break_the_chain(place):
+    run_sql(place, f"ALTER DATABASE {place.rpartition('/')[2]} SET default_transaction_isolation = 'serializable'")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: write(place, name, 20), ["a", "b"]))
+    ledger = Ledger.open(place)
+    assert ledger.verify() == []
+    assert ledger.head().seq == 40
+
+
+def test_a_server_that_stops_between_entries(server, place):
+    ledger, entries = filled(place)
+    server.stop("immediate")
+    try:
+        with pytest.raises(LedgerError, match=r"cannot be written .* nothing was recorded") as caught:
+            ledger.append("completed", "r1", {})
+        assert PASSWORD not in shown(caught.value)
+    finally:
+        server.start()
+    assert ledger.entries() == entries
+    assert ledger.append("completed", "r1", {}).seq == 6
+    assert ledger.verify([entries[4].head]) == []
+
+
+def test_a_server_that_stops_among_entries(server, place):
+    with ThreadPoolExecutor() as pool:
+        ledger, acknowledged, errors = Ledger.open(place), [], []
+
+        def append():
+            while not errors:
+                try:
+                    acknowledged.append(ledger.append("noted", "r1", {"text": "x"}))
+                except LedgerError as error:
+                    errors.append(error)
+
+        writing = pool.submit(append)
+        while len(acknowledged) < 30 and not writing.done():
+            time.sleep(0.01)
+        server.stop("immediate")
+        writing.result()
+        server.start()
+    assert len(acknowledged) >= 30
+    assert re.search("nothing was recorded|not known whether the entry was recorded", str(errors[0]))
+    assert ledger.verify([entry.head for entry in acknowledged]) == []
+    assert ledger.head().seq - len(acknowledged) in (0, 1)
+
+
+def test_a_wrong_password_is_told_and_not_shown(server):
+    with pytest.raises(LedgerError, match="password authentication failed") as caught:
+        Ledger.open(server.url("postgres", "correct-horse"))
+    assert "correct-horse" not in shown(caught.value)
+    assert "desk:***@127.0.0.1" in str(caught.value)
+
+
+def test_its_name_has_no_password(place):
+    ledger = Ledger.open(place)
+    assert PASSWORD not in repr(ledger)
+    assert PASSWORD not in ledger.place
+    assert "desk:***@127.0.0.1" in repr(ledger)
