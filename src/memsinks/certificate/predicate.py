@@ -243,7 +243,7 @@ class Predicate(_Part):
             # By way of text: the strict rules for JSON take a list for a tuple, and nothing else.
             return _ADAPTER.validate_json(json.dumps(content), extra="forbid" if unknown == "refuse" else "ignore")
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False)]
+            problems = [": ".join(filter(None, (".".join(map(str, p["loc"])), p["msg"]))) for p in error.errors()]
             raise InputError("the predicate cannot be used: " + "; ".join(problems)) from error
 
 

@@ -88,7 +88,7 @@ def _key(row: Any) -> TrustedKey:
         raise InputError(f"each key needs the fields {', '.join(sorted(_FIELDS))} and no others")
     texts = [row["id"], row["name"], row["public_key"]]
     times = {name: row[name] for name in ("not_before", "not_after", "revoked_at")}
-    if not all(isinstance(value, str) for value in [*texts, *filter(None.__ne__, times.values())]):
+    if not all(isinstance(value, str) for value in [*texts, *(time for time in times.values() if time is not None)]):
         raise InputError("a key's fields are strings, or null for a time that is not set")
     try:
         public = PublicKey(base64.b64decode(row["public_key"], validate=True))

@@ -40,8 +40,8 @@ def _plan_lines(plan: RemovalPlan) -> Iterator[str]:
     yield ""
     limits = plan.thresholds
     yield (
-        f"- The removed text is at most {limits.recall:g} nats per token, or {limits.share:.0%} of what its sinks held, "
-        "easier than text that was never trained, with sinks off and with all that are left."
+        f"- The removed text is at most {limits.recall:g} nats per token, or {limits.share:.0%} of what its sinks "
+        "held, easier than text that was never trained, with sinks off and with all that are left."
     )
     yield (
         f"- Given {limits.prefix} tokens, it comes out word for word ({limits.suffix} tokens) for at most "

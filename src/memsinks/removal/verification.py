@@ -175,8 +175,8 @@ def _recall(
         says=(
             f"the removed text has a loss of {removed.mean:.3f} nats per token, {abs(figure):.3f} "
             f"{'above' if figure >= 0 else 'below'} text that was never trained ({unseen.mean:.3f}; difference "
-            f"{interval.low:+.3f} to {interval.high:+.3f}); with its sinks it had {held.mean:.3f}; {limit:.3f} below is "
-            "allowed"
+            f"{interval.low:+.3f} to {interval.high:+.3f}); with its sinks it had {held.mean:.3f}; {limit:.3f} below "
+            "is allowed"
         ),
     )
 
