@@ -279,7 +279,9 @@ def test_a_plain_model_is_refused_before_anything_is_written(tmp_path):
 def test_export_off_is_the_plain_checkpoint_bitwise(tmp_path):
     model = sink_model("llama")
     memsinks.export(model, tmp_path / "off")
-    assert not [p for p in (tmp_path / "off").iterdir() if "sink" in p.name]
+    assert not list((tmp_path / "off").glob("sinks.*"))
+    record = json.loads((tmp_path / "off" / "memsinks-export.json").read_text())
+    assert (record["mode"], record["ids"]) == ("off", [])
     exported = safetensors.torch.load_file(tmp_path / "off" / "model.safetensors")
     memsinks.save(model, tmp_path / "run")
     plain = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")

@@ -25,6 +25,12 @@ SMALL = {
 POOLS: dict[str, dict] = {
     "disjoint": {"allocation": "disjoint", "active": 8},
     "hashed": {"pool": 64, "active": 16},
+    "leaky": {"allocation": "disjoint", "active": 8},
+}
+LEAKY = {
+    # Sinks that hardly learn, and text so often that shared weights know it by heart.
+    "exposures": {**SMALL["exposures"], "upsample": dict.fromkeys(PUBLISHERS, 60.0)},  # type: ignore[dict-item]
+    "optimizer": {"learning_rate": 0.01, "sink_lr_multiplier": 0.001},
 }
 
 
@@ -72,7 +78,7 @@ def trained(corpus, tmp_path_factory):
     def make(kind: str) -> Path:
         if kind not in made:
             made[kind] = home / kind
-            execute(configured(corpus, made[kind], POOLS[kind]))
+            execute(configured(corpus, made[kind], POOLS[kind], **(LEAKY if kind == "leaky" else {})))
         return made[kind]
 
     return make
