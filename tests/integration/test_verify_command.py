@@ -1,6 +1,7 @@
 """``memsinks keys`` and ``memsinks verify`` as a signer and a checker run them."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -115,6 +116,11 @@ def test_json(desk, capsys):
     assert verify(desk, "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert [problem["kind"] for problem in found["problems"]] == ["missing"]
+    (desk / "delivered" / os.fsdecode(b"a\xff\x1b")).touch()
+    assert verify(desk, "--json") == 1
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert "a\udcff\x1b: " in json.loads(shown)["problems"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +170,8 @@ def test_what_is_refused(desk, capsys):
     assert_refused(["keys", "new", "--output", str(desk / "no"), "--name", "a"], ["no folder"], desk, capsys)
     assert_refused(["keys", "trust", trusted, public], ["there already"], desk, capsys)
     assert_refused(["keys", "trust", trusted, private], ["private key", "public one"], desk, capsys)
+    below = str(desk / "desk.public.pem" / "trusted.json")
+    assert_refused(["keys", "trust", below, public], ["cannot be written"], desk, capsys)
     assert_refused(["keys", "trust", public, public], [public, "not JSON"], desk, capsys)
     assert_refused(["keys", "retire", trusted, "0" * 64], ["no key has an ID", "(desk)"], desk, capsys)
     assert_refused(["keys", "revoke", trusted, key_id(desk), "--at", "today"], ["not a time"], desk, capsys)

@@ -1,5 +1,6 @@
 """The files of a directory and their hashes, and files that appear whole or not at all."""
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -97,8 +98,11 @@ def write_whole(file: Path, data: bytes, *, mode: int = 0o644) -> None:
             written.flush()
             os.fsync(written.fileno())
         temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise InputError(
             f"{file}: cannot be written ({error.strerror}); check that its folder exists, is writable and has room"
         ) from error

@@ -39,7 +39,7 @@ class Verify:
             checked = check(self.certificate, self.directory, trusted)
         console = Console(highlight=False, soft_wrap=True)
         if self.json:
-            console.print_json(json.dumps(_record(checked)))
+            console.print_json(json.dumps(_record(checked)), ensure_ascii=True)
         elif checked.valid:
             _show(console, self.certificate.name, checked)
         else:

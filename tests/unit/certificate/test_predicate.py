@@ -83,8 +83,8 @@ def test_the_same_content_gives_the_same_bytes(made, random):
 
 def test_equal_numbers_are_written_alike():
     checks = [
-        VerificationCheck(name="a", verdict="pass", figure=figure, threshold=zero, interval=(zero, figure))
-        for figure, zero in ((1, 0), (1.0, -0.0), (True, False))
+        VerificationCheck(name="a", verdict="pass", figure=zero, threshold=zero, interval=(zero, one))
+        for one, zero in ((1, 0), (1.0, -0.0), (True, False))
     ]
     assert len({canonical(predicate(AFTER, verification=(check,)).as_dict()) for check in checks}) == 1
 
