@@ -29,10 +29,10 @@ class Subject:
         files: its sinks.
         layers: decoder layers of the model.
         lineage: of the checkpoint.
-        stage: number of the training that saw the corpus.
+        stage: number of the last training that saw the corpus.
         corpus: opened with the sequence IDs of that training.
-        exposures: ``int64 [documents]``, planned in that training; for an earlier one 1 for every ID that trained.
-        with_sinks: ``bool [documents]``, trained with their sinks.
+        exposures: ``int64 [documents]``, planned in the last training; each earlier one adds 1 for what had sinks.
+        with_sinks: ``bool [documents]``, trained with their sinks, in any training on this corpus.
     """
 
     folder: Path
@@ -65,13 +65,17 @@ class Subject:
         opened, number = _corpus(folder, place, lineage)
         model_config = AutoConfig.from_pretrained(folder)
         layers = int(model_config.num_hidden_layers)
-        if number == len(lineage.stages) - 1:
-            exposures, chosen = _last_training(folder, opened, config, lineage.stages[number])
-        else:
-            stage = lineage.trained["stage"].to_numpy() == number
-            ids = lineage.trained["sequence_id"].to_numpy()[stage]
-            chosen = np.isin(opened.sequence_ids, ids) & ~opened.is_validation
-            exposures = chosen.astype(np.int64)
+        exposures, chosen = np.zeros(len(opened), np.int64), np.zeros(len(opened), bool)
+        last = len(lineage.stages) - 1
+        for stage in range(len(lineage.stages)):
+            if (lineage.stages[stage].corpus, lineage.stages[stage].ids) != (opened.hash, opened.ids):
+                continue
+            seen, own = (
+                _last_training(folder, opened, config, lineage.stages[stage])
+                if stage == last
+                else _earlier_training(opened, lineage, stage)
+            )
+            exposures, chosen = exposures + seen, chosen | own
         return cls(folder, files, layers, lineage, number, opened, exposures, chosen)
 
     @property
@@ -105,6 +109,13 @@ def _corpus(folder: Path, place: Place, lineage: Lineage) -> tuple[Corpus, int]:
         f"{folder} was not trained on {place}, whose manifest has hash {corpus.hash[:12]}; it was trained on {known}: "
         "give that corpus with --corpus, unchanged"
     )
+
+
+def _earlier_training(corpus: Corpus, lineage: Lineage, stage: int) -> tuple[np.ndarray, np.ndarray]:
+    """Its plan is gone; its IDs with sinks are known."""
+    ids = lineage.trained["sequence_id"].to_numpy()[lineage.trained["stage"].to_numpy() == stage]
+    chosen = np.isin(corpus.sequence_ids, ids) & ~corpus.is_validation
+    return chosen.astype(np.int64), chosen
 
 
 def _last_training(folder: Path, corpus: Corpus, config: RunConfig, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
