@@ -43,8 +43,8 @@ def test_places_that_can_hold_no_ledger_are_refused(tmp_path):
     for place, words in (
         (tmp_path, "is a folder"),
         (tmp_path / "none" / "a.sqlite", "does not exist"),
-        ("sqlite://", "is a file without options"),
-        (f"sqlite:///{tmp_path}/a.sqlite?mode=ro", "is a file without options"),
+        ("sqlite://", "is a plain file without options"),
+        (f"sqlite:///{tmp_path}/a.sqlite?mode=ro", "is a plain file without options"),
     ):
         with pytest.raises(InputError, match=words):
             Ledger.open(place)
@@ -140,6 +140,7 @@ def test_another_writer_is_waited_for_and_then_named(place, monkeypatch):
         "postgresql:/desk:hunter2@127.0.0.1/governance",
         "postgres://desk:hunter2@127.0.0.1/governance",
         "mysql+nodriver://desk:hunter2@127.0.0.1/governance",
+        "sqlite+pysqlcipher://:hunter2@/governance.sqlite?key=hunter2",
     ],
 )
 def test_a_password_is_in_no_error(url):
