@@ -347,10 +347,11 @@ class LedgerBehaviour:
         with pytest.raises(LedgerError, match=f"is no ledger: it lacks the tables {PEOPLE}"):
             Ledger.open(place)
 
-    def test_nothing_is_added_when_the_head_is_gone(self, place):
+    @pytest.mark.parametrize("change", [f"DELETE FROM {HEAD}", f"UPDATE {HEAD} SET hash = 'x'"])
+    def test_nothing_is_added_when_the_head_is_gone_or_damaged(self, place, change):
         ledger, _ = filled(place)
-        tamper(place, f"DELETE FROM {HEAD}")
-        with pytest.raises(LedgerError, match="the record of its last entry is gone"):
+        tamper(place, change)
+        with pytest.raises(LedgerError, match="the record of its last entry is gone or damaged"):
             ledger.append("noted", "r1", {"text": "x"})
 
     def test_a_failure_within_an_append_leaves_nothing(self, place):

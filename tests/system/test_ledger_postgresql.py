@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from ledger_behaviour import ENTRIES, WRITER, LedgerBehaviour, filled, run_sql, shown, write
 from sqlalchemy.exc import DBAPIError
 
 from memsinks.errors import LedgerError
 from memsinks.ledger import Ledger
+from memsinks.ledger.store import ADVISORY_LOCK
 
 pytestmark = pytest.mark.system
 
@@ -123,8 +125,6 @@ def server():
 @pytest.fixture
 def place(server):
     """The URL of a new database."""
-    import psycopg
-
     name = f"ledger_{uuid.uuid4().hex}"
     url = server.url("postgres").replace("+psycopg", "")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -167,6 +167,16 @@ def test_a_strict_default_isolation_does_not_break_the_chain(place):
     ledger = Ledger.open(place)
     assert ledger.verify() == []
     assert ledger.head().seq == 40
+
+
+def test_another_writer_is_waited_for_and_then_named(place, monkeypatch):
+    monkeypatch.setattr("memsinks.ledger.store.BUSY_SECONDS", 0.2)
+    ledger, _ = filled(place)
+    with psycopg.connect(place.replace("+psycopg", "")) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        with pytest.raises(LedgerError, match=r"another process has kept it .* nothing was recorded: try again"):
+            ledger.append("noted", "r1", {"text": "x"})
+    assert ledger.append("noted", "r1", {"text": "x"}).seq == 6
 
 
 def test_a_server_that_stops_between_entries(server, place):

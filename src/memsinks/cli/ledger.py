@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from memsinks.errors import LedgerError
+from memsinks.errors import ConfigError, LedgerError
+from memsinks.ids import format_id
 
 if TYPE_CHECKING:
     from memsinks.ledger import Entry, Head, Ledger, Problem
@@ -45,7 +46,12 @@ class _Writing(_AtLedger):
 
     def options(self) -> dict[str, Any]:
         """What the entry has from these."""
-        return {"people": {"operator": self.operator} if self.operator else None, "keep_days": self.keep_days}
+        if self.keep_days is not None and self.operator is None:
+            raise ConfigError("--keep-days says how long a name is kept; give --operator too")
+        return {
+            "people": {"operator": self.operator} if self.operator is not None else None,
+            "keep_days": self.keep_days,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,8 @@ class Verify(_AtLedger):
         """Run the command."""
         from memsinks.ledger import Head, verify_file
 
+        if self.file is not None and self.ledger is not None:
+            raise ConfigError("--file and --ledger are two places to verify; give one of them")
         anchors = [Head.parse(text) for text in self.anchor]
         if self.file is not None:
             return _report(str(self.file), *verify_file(self.file, anchors))
@@ -178,7 +186,7 @@ class Allow(_Writing):
     def run(self) -> None:
         """Run the command."""
         ledger = self.opened()
-        unknown = sorted(set(self.ids) - {f"{i:016x}" for i in ledger.denied(datetime.now(UTC))})
+        unknown = sorted(set(self.ids) - {format_id(i) for i in ledger.denied(datetime.now(UTC))})
         _recorded(
             ledger.append("allowed", self.removal, {"ids": list(self.ids), "reason": self.reason}, **self.options())
         )

@@ -62,13 +62,17 @@ class Head(NamedTuple):
         seq, _, digits = text.partition(":")
         return cls(int(seq) if re.fullmatch(r"[0-9]{1,18}", seq) else -1, digits).checked()
 
+    def is_valid(self) -> bool:
+        """Whether it can be the number and hash of an entry."""
+        return type(self.seq) is int and self.seq >= 0 and is_hash(self.hash)
+
     def checked(self) -> "Head":
         """Itself.
 
         Raises:
             InputError: it cannot be the number and hash of an entry.
         """
-        if type(self.seq) is not int or self.seq < 0 or not is_hash(self.hash):
+        if not self.is_valid():
             raise InputError(
                 f"'{self}' is not the number and hash of an entry; give SEQ:HASH with a hash of 64 digits 0-9, a-f"
             )

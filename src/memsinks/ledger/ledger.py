@@ -1,6 +1,6 @@
 """The ledger of removals: append, read, verify, erase names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from memsinks.ledger.chain import (
 from memsinks.ledger.denials import check_denial, denial, denied_at, permission
 from memsinks.ledger.files import check_new, write_file
 from memsinks.ledger.forms import as_time, canonical
-from memsinks.ledger.people import Person, Role, check_people, commit, is_named, normal_name, refuse_names
+from memsinks.ledger.people import Person, Role, check_people, commit, has_passed, is_named, normal_name, refuse_names
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -84,7 +84,7 @@ class Ledger:
         keep_days: int | None = None,
         expected_head: tuple[int, str] | None = None,
     ) -> Entry:
-        """Add an entry; when this returns, it is on the disk.
+        """Add an entry; when this returns, the database has committed it.
 
         Args:
             kind: what it records.
@@ -102,12 +102,11 @@ class Ledger:
         """
         _check(kind, removal, body)
         wanted = None if expected_head is None else Head(*expected_head).checked()
-        now = datetime.now(UTC)
-        named = commit(people or {}, keep_days, now.date())
+        named = commit(people or {}, keep_days, datetime.now(UTC).date())
         refuse_names(body, named, "the body")
         refuse_names(removal, named, "the name of the removal")
         with self._store.writing() as connection:
-            return self._add(connection, kind, removal, body, named, now, wanted)
+            return self._add(connection, kind, removal, body, named, wanted)
 
     def deny(
         self, ids: Iterable[int], reason: str, until: datetime | None = None, *, removal: str = "", **options: Any
@@ -194,8 +193,8 @@ class Ledger:
         Args:
             today: default the day in UTC.
         """
-        day = (datetime.now(UTC).date() if today is None else today).isoformat()
-        return self._erase(lambda person: person.keep_until is not None and person.keep_until < day, note=False)
+        day = datetime.now(UTC).date() if today is None else today
+        return self._erase(lambda person: has_passed(person, day), note=False)
 
     def erase(self, name: str) -> int:
         """Erase a person's name in every role, whatever its case, and note how many rows that were.
@@ -232,23 +231,23 @@ class Ledger:
         kind: Kind,
         removal: str,
         body: Mapping[str, Any],
-        people: Iterable[Person],
-        now: datetime,
+        people: Sequence[Person],
         wanted: Head | None = None,
     ) -> Entry:
         from memsinks.ledger.store import add
 
-        people, head = list(people), self._head(connection)
+        head = self._head(connection)
         if wanted is not None and head != wanted:
             raise LedgerConflictError(
                 f"{self.place}: its last entry is {head.seq}, not the expected {wanted.seq} ({wanted.hash[:8]}…); "
                 "nothing was recorded: read what was added, and decide again"
             )
-        entry = seal(head, as_time(now), kind, removal, {p.role: p.commitment for p in people}, body)
+        # The time is taken when it is this writer's turn, so that one machine's times follow the order of entries.
+        entry = seal(head, as_time(datetime.now(UTC)), kind, removal, {p.role: p.commitment for p in people}, body)
         add(connection, entry, people)
         return entry
 
-    def _erase(self, chosen: Any, *, note: bool) -> int:
+    def _erase(self, chosen: Callable[[Person], bool], *, note: bool) -> int:
         from memsinks.ledger.store import erase, read_people
 
         if not self.exists():
@@ -258,15 +257,17 @@ class Ledger:
             erase(connection, rows)
             if rows and note:
                 body = {"text": "names erased on request", "names": len(rows)}
-                self._add(connection, "noted", "", body, [], datetime.now(UTC))
+                self._add(connection, "noted", "", body, [])
             return len(rows)
 
     def _head(self, connection: "Connection") -> Head:
         from memsinks.ledger.store import read_head
 
         head = read_head(connection)
-        if head is None:
-            raise LedgerError(f"{self.place}: the record of its last entry is gone; run `memsinks ledger verify`")
+        if head is None or not head.is_valid():
+            raise LedgerError(
+                f"{self.place}: the record of its last entry is gone or damaged; run `memsinks ledger verify`"
+            )
         return head
 
     def _read(self, fields: Mapping[str, Any]) -> Entry:

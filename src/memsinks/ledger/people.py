@@ -92,7 +92,12 @@ def normal_name(name: str) -> str:
 
 def is_named(person: Person, name: str) -> bool:
     """Whether the row holds this name, whatever its case."""
-    return person.name is not None and person.name.casefold() == normal_name(name).casefold()
+    return isinstance(person.name, str) and person.name.casefold() == normal_name(name).casefold()
+
+
+def has_passed(person: Person, today: date) -> bool:
+    """Whether the last day on which the row's name is kept lies before ``today``."""
+    return isinstance(person.keep_until, str) and person.keep_until < today.isoformat()
 
 
 def refuse_names(content: Any, people: Iterable[Person], where: str) -> None:

@@ -103,9 +103,11 @@ def _from_url(text: str) -> Location:
     if url.get_backend_name() != "sqlite":
         hidden = {k: "***" for k in url.query if _SECRET.search(k)}
         return Location(url, None, url.update_query_dict(hidden).render_as_string(hide_password=True))
-    if not url.database or url.database.startswith((":memory:", "file:")) or url.query:
-        raise InputError(f"{text}: a ledger in SQLite is a file without options; give its path")
-    return _from_path(Path(url.database))
+    in_memory = not url.database or url.database.startswith((":memory:", "file:"))
+    if in_memory or url.query or url.password or url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        shown = url.set(query={}).render_as_string(hide_password=True)
+        raise InputError(f"{shown}: a ledger in SQLite is a plain file without options; give its path")
+    return _from_path(Path(url.database or ""))
 
 
 def _set_up_sqlite(connection: object, _record: object) -> None:

@@ -128,6 +128,8 @@ def test_help_shows_no_password(run, monkeypatch, capsys):
         (["note", "r1", "asked by Ada", "--operator", "Ada"], ["has the name of the operator in it"]),
         (["note", "r1", "x", "--ledger", "none/a.sqlite"], ["does not exist"]),
         (["verify", "--anchor", "1"], ["SEQ:HASH"]),
+        (["verify", "--file", "a.jsonl", "--ledger", "a.sqlite"], ["give one of them"]),
+        (["note", "r1", "x", "--keep-days", "9"], ["give --operator too"]),
     ],
 )
 def test_bad_use_is_refused_and_writes_nothing(arguments, words, tmp_path, monkeypatch, capsys):

@@ -43,8 +43,8 @@ def test_places_that_can_hold_no_ledger_are_refused(tmp_path):
     for place, words in (
         (tmp_path, "is a folder"),
         (tmp_path / "none" / "a.sqlite", "does not exist"),
-        ("sqlite://", "is a file without options"),
-        (f"sqlite:///{tmp_path}/a.sqlite?mode=ro", "is a file without options"),
+        ("sqlite://", "is a plain file without options"),
+        (f"sqlite:///{tmp_path}/a.sqlite?mode=ro", "is a plain file without options"),
     ):
         with pytest.raises(InputError, match=words):
             Ledger.open(place)
@@ -66,11 +66,13 @@ def test_other_files_are_refused_and_left_as_they_are(tmp_path):
 
 def test_an_erased_name_is_not_in_the_file(tmp_path):
     ledger = Ledger.open(tmp_path / "a.sqlite")
-    for name in ("Grace Hopper", "Ada Lovelace"):
-        ledger.append("planned", "r1", {}, people={"requester": name})
-    salt = next(person.salt for person in ledger.names().values() if person.name == "Ada Lovelace")
+    # Longer than what is written over it.
+    name = "Ada Lovelace, " + "Countess of a very long place " * 5
+    for person in ("Grace Hopper", name):
+        ledger.append("planned", "r1", {}, people={"requester": person})
+    (salt,) = [person.salt for person in ledger.names().values() if person.name.startswith("Ada")]
     assert b"Ada Lovelace" in (tmp_path / "a.sqlite").read_bytes()
-    assert ledger.erase("Ada Lovelace") == 1
+    assert ledger.erase(name) == 1
     left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"Grace Hopper" in left
     assert b"Ada Lovelace" not in left
@@ -138,6 +140,7 @@ def test_another_writer_is_waited_for_and_then_named(place, monkeypatch):
         "postgresql:/desk:hunter2@127.0.0.1/governance",
         "postgres://desk:hunter2@127.0.0.1/governance",
         "mysql+nodriver://desk:hunter2@127.0.0.1/governance",
+        "sqlite+pysqlcipher://:hunter2@/governance.sqlite?key=hunter2",
     ],
 )
 def test_a_password_is_in_no_error(url):
