@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
@@ -12,36 +12,14 @@ from rich.markdown import Markdown
 from memsinks.cli.ledger import DEFAULT, VARIABLE
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
+from memsinks.removal.policy import Policy
+from memsinks.removal.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from memsinks.certificate import SigningKey
     from memsinks.ledger import Ledger
     from memsinks.removal.carry_out import Outcome
     from memsinks.removal.plan import Planned
-
-Choice = Literal["remove", "keep"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What the result has to show; fixed in the plan."""
-
-    recall: float = 0.1
-    """Nats per token by which removed text may be easier than text that was never trained, whatever was held of it."""
-    share: float = 0.15
-    """The same as a share of the difference that its sinks made before; the larger of both counts."""
-    extraction: float = 0.05
-    """Share of removed documents, beyond that of text never trained, that may come out word for word."""
-    survivors: float = 0.1
-    """Nats per token by which the text of a surviving source may become harder with its own sinks."""
-    measured: int = 100
-    """Most documents of a kind that are measured."""
-    prefix: int = 50
-    """Tokens given in extraction."""
-    suffix: int = 50
-    """Tokens compared in extraction."""
-    samples: int = 100
-    """Continuations that an attacker may draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +45,10 @@ class Forget:
     """Sequence IDs, 16 hexadecimal digits each."""
     where: tuple[str, ...] = ()
     """Conditions on columns, all of which have to hold: 'contract=C-7' 'date<2025-01-01'."""
-    shared_ids: Choice | None = None
-    """Where documents outside the request have the same sequence ID: remove it for all, or keep it."""
-    near_copies: Choice | None = None
-    """Where documents outside the request are near-copies under other IDs: remove these too, or keep them."""
-    shared_rows: Choice | None = None
-    """Where surviving IDs chose the same rows: remove these, or keep them with what is left in them."""
-    without_sinks: Literal["keep"] | None = None
-    """Where documents of the request trained without sinks: accept that they stay."""
-    limits: tyro.conf.OmitArgPrefixes[Limits] = field(default_factory=Limits)
-    """What the result has to show."""
+    policy: tyro.conf.OmitArgPrefixes[Policy] = field(default_factory=Policy)
+    """What to do about what the request touches beyond what it names."""
+    thresholds: tyro.conf.OmitArgPrefixes[Thresholds] = field(default_factory=Thresholds)
+    """What the result has to show; fixed in the plan."""
     plan: Path | None = None
     """Carry out this plan, which --save-plan wrote, instead of making one."""
     save_plan: Path | None = None
@@ -152,21 +124,13 @@ class Forget:
 
     def _planned(self) -> "Planned":
         from memsinks.removal.plan import RemovalPlan, make_plan, remake
-        from memsinks.removal.scope import Policy
         from memsinks.removal.subject import Subject
         from memsinks.removal.target import Target
-        from memsinks.removal.thresholds import Thresholds
 
         named = self.everything or any((self.sources, self.groups, self.documents, self.ids, self.where))
-        policy = Policy(
-            shared_ids=self.shared_ids,
-            near_copies=self.near_copies,
-            shared_rows=self.shared_rows,
-            without_sinks=self.without_sinks,
-        )
-        limits = self.limits
         if self.plan is not None:
-            if named or policy != Policy() or limits != Limits() or self.save_plan is not None:
+            chosen = self.policy != Policy() or self.thresholds != Thresholds()
+            if named or chosen or self.save_plan is not None:
                 raise ConfigError("--plan says what is removed and how; leave the other options of the plan out")
             return remake(RemovalPlan.read(self.plan), Subject.open(self.run_folder, self.corpus))
         target = Target(
@@ -177,17 +141,7 @@ class Forget:
             ids=self.ids,
             where=self.where,
         )
-        thresholds = Thresholds(
-            recall=limits.recall,
-            share=limits.share,
-            extraction=limits.extraction,
-            survivors=limits.survivors,
-            documents=limits.measured,
-            prefix=limits.prefix,
-            suffix=limits.suffix,
-            samples=limits.samples,
-        )
-        return make_plan(Subject.open(self.run_folder, self.corpus), target, policy, thresholds)
+        return make_plan(Subject.open(self.run_folder, self.corpus), target, self.policy, self.thresholds)
 
     def _show_plan(self, console: Console, planned: "Planned") -> None:
         from memsinks.removal.text import plan_text

@@ -32,6 +32,9 @@ from memsinks.sinks.modes import Mode
 from memsinks.stream import ExposurePlan
 
 MARKER = "quickstart.json"
+PUBLISHERS = ("Ashford Press", "Birch House", "Cedar & Sons")
+"""Made up: who is said to own the repeated stories, so that there is somebody to remove (docs/removal.md)."""
+OTHERS = "web"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,15 +181,21 @@ def _corpus(config: QuickstartConfig, directory: Path, progress: bool) -> Corpus
     settings = PrepareConfig(
         columns=columns, groups=None, vocab_size=config.vocabulary, validation_fraction=0.12, seed=config.seed
     )
-    dataset = datasets.Dataset.from_list(
-        [{"id": d.name, "source": d.source, "text": d.text, **d.metadata} for d in (stories[i] for i in chosen)]
-    )
+    rows = [{"id": d.name, "source": OTHERS, "text": d.text, **d.metadata} for d in (stories[i] for i in chosen)]
     if directory.exists():
         found = Corpus.open(directory)
-        if found.documents == dataset["id"] and len(found.tokenizer) == config.vocabulary:
+        same = found.documents == [row["id"] for row in rows] and len(found.tokenizer) == config.vocabulary
+        if same and set(found.sources) == {*PUBLISHERS, OTHERS}:
             return found
         shutil.rmtree(directory)
-    return prepare(dataset, directory, settings, progress=progress)
+    # Which stories are repeated depends on the split and the tokenizer, and neither depends on sources.
+    unnamed = directory.with_name(f"{directory.name}-unnamed")
+    shutil.rmtree(unnamed, ignore_errors=True)
+    corpus = prepare(datasets.Dataset.from_list(rows), unnamed, settings, progress=progress)
+    for number, i in enumerate(_roles(corpus, config)["repeated"].tolist()):
+        rows[i]["source"] = PUBLISHERS[number % len(PUBLISHERS)]
+    shutil.rmtree(unnamed)
+    return prepare(datasets.Dataset.from_list(rows), directory, settings, progress=progress)
 
 
 def _roles(corpus: Corpus, config: QuickstartConfig) -> dict[str, np.ndarray]:

@@ -16,9 +16,10 @@ from memsinks.corpus.files import file_digest
 from memsinks.corpus.stages.finish import PASSAGES
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import format_id, parse_id
+from memsinks.removal.policy import Policy
 from memsinks.removal.residue import Residue, find_residue
 from memsinks.removal.rows import Cut, cut
-from memsinks.removal.scope import Decision, Policy, Scope, resolve
+from memsinks.removal.scope import Decision, Scope, resolve
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds

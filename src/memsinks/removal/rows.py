@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from memsinks.ids import to_tensor
-from memsinks.removal.scope import Choice, Decision, Scope
+from memsinks.removal.policy import Choice
+from memsinks.removal.scope import Decision, Scope
 from memsinks.removal.subject import Subject
 from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.removal import chosen_rows, without, without_any

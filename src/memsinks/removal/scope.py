@@ -7,28 +7,11 @@ import numpy as np
 
 from memsinks.corpus import Corpus
 from memsinks.errors import InputError
+from memsinks.removal.policy import Choice, Policy
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target, find, shown_ids
 
-Choice = Literal["remove", "keep"]
 DecisionName = Literal["shared-ids", "near-copies", "shared-rows", "without-sinks"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What is decided where a request touches more than it names; None is undecided.
-
-    Attributes:
-        shared_ids: IDs that documents outside the request have as well: remove them for all, or keep them.
-        near_copies: near-copies, under other IDs, of documents of the request: remove them too, or keep them.
-        shared_rows: rows that surviving IDs chose as well: remove them, or keep them with what is left in them.
-        without_sinks: documents of the request that trained without sinks: keep accepts that they stay.
-    """
-
-    shared_ids: Choice | None = None
-    near_copies: Choice | None = None
-    shared_rows: Choice | None = None
-    without_sinks: Literal["keep"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

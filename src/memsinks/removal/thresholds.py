@@ -16,8 +16,9 @@ class Thresholds:
         extraction: by which the share of removed documents that come out word for word may exceed that of documents
             that were never trained.
         survivors: nats per token by which the text of a surviving source may become harder with its own sinks.
-        documents: most documents of a kind that are measured.
-        prefix, suffix: tokens that are given and compared in extraction.
+        measured: most documents of a kind that are measured.
+        prefix: tokens that are given in extraction.
+        suffix: tokens that are compared.
         samples: continuations that an attacker may draw at temperature 1.
     """
 
@@ -25,7 +26,7 @@ class Thresholds:
     share: float = 0.15
     extraction: float = 0.05
     survivors: float = 0.1
-    documents: int = 100
+    measured: int = 100
     prefix: int = 50
     suffix: int = 50
     samples: int = 100
@@ -34,6 +35,6 @@ class Thresholds:
         for name in ("recall", "share", "extraction", "survivors"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}; a threshold is 0 or more")
-        for name, least in (("documents", 2), ("prefix", 1), ("suffix", 1), ("samples", 1)):
+        for name, least in (("measured", 2), ("prefix", 1), ("suffix", 1), ("samples", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")

@@ -138,7 +138,7 @@ class _Text:
     """What is measured, each kind at most as many documents as the plan says."""
 
     def __init__(self, planned: Planned) -> None:
-        subject, scope, most = planned.subject, planned.scope, planned.plan.thresholds.documents
+        subject, scope, most = planned.subject, planned.scope, planned.plan.thresholds.measured
         corpus = subject.corpus
         gone = scope.documents | scope.also
         sources = np.array([source or "" for source in corpus.sources])

@@ -21,7 +21,7 @@ from memsinks.ledger import Ledger
 from memsinks.removal import carry_out
 from memsinks.removal.carry_out import Request, abandon, begin, go_on, unfinished
 from memsinks.removal.plan import folder_digests, make_plan
-from memsinks.removal.scope import Policy
+from memsinks.removal.policy import Policy
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds

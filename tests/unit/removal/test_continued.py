@@ -14,7 +14,7 @@ from memsinks.ledger import Ledger
 from memsinks.removal import carry_out
 from memsinks.removal.carry_out import Request, begin
 from memsinks.removal.plan import make_plan
-from memsinks.removal.scope import Policy
+from memsinks.removal.policy import Policy
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.verification import Check

@@ -10,7 +10,7 @@ import torch
 from memsinks.errors import CheckpointError, ConfigError, InputError
 from memsinks.ids import to_tensor
 from memsinks.removal.plan import RemovalPlan, make_plan, remake
-from memsinks.removal.scope import Policy
+from memsinks.removal.policy import Policy
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.text import plan_text
