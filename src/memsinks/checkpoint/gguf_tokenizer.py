@@ -119,9 +119,9 @@ def _splitting(spec: dict[str, Any]) -> str:
     return name
 
 
-def _patterns(step: dict[str, Any] | None) -> Iterator[str]:
-    """Patterns at whose matches the steps of a pre-tokenizer split; nothing known where a step does more."""
-    steps = _steps(step)
+def _patterns(pre_tokenizer: dict[str, Any] | None) -> Iterator[str]:
+    """Patterns at whose matches the steps of a pre-tokenizer split; no known one for a step that does anything else."""
+    steps = _steps(pre_tokenizer)
     if not steps or steps[-1]["type"] != "ByteLevel":
         return
     for number, step in enumerate(steps):
