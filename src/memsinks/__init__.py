@@ -18,6 +18,7 @@ from memsinks.ids import PLACEBO_ID, content_id, source_id
 
 if typing.TYPE_CHECKING:
     from memsinks.checkpoint.export import export, fold
+    from memsinks.checkpoint.gguf import export_gguf
     from memsinks.checkpoint.run import load, save
     from memsinks.sinks.attach import attach, detach
     from memsinks.sinks.capacity import grow, register
@@ -48,6 +49,7 @@ __all__ = [
     "content_id",
     "detach",
     "export",
+    "export_gguf",
     "fold",
     "grow",
     "load",
@@ -67,6 +69,7 @@ __all__ = [
 # prepare a corpus need not spend.
 _HOMES = {
     "checkpoint.export": ("export", "fold"),
+    "checkpoint.gguf": ("export_gguf",),
     "checkpoint.run": ("load", "save"),
     "sinks.attach": ("attach", "detach"),
     "sinks.capacity": ("grow", "register"),

@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 
 import pytest
-from transformers import AutoModelForCausalLM
+import torch
+from commands import assert_refused, flat
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memsinks.cli import main
 from memsinks.config import config_hash, read_config
@@ -251,6 +253,29 @@ def test_export_off_loads_where_memsinks_cannot_be_imported(workspace):
         assert "small boat" in done.stdout
 
 
+def test_export_as_gguf_is_the_plain_model(workspace, capsys):
+    root, _ = workspace
+    assert main(["export", str(root / "run"), str(root / "plain.gguf"), "--gguf", "f32"]) == 0
+    assert "as GGUF in f32, sinks off" in flat(capsys.readouterr().out)
+    options = {"gguf_file": "plain.gguf"}
+    model, tokenizer = (c.from_pretrained(root, **options) for c in (AutoModelForCausalLM, AutoTokenizer))
+    ids = tokenizer("the small boat went to sea", return_tensors="pt")["input_ids"]
+    assert ids[0].tolist() == AutoTokenizer.from_pretrained(root / "run")("the small boat went to sea")["input_ids"]
+    with torch.no_grad():
+        plain = AutoModelForCausalLM.from_pretrained(root / "run")
+        assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
+
+
+def test_gguf_is_refused_before_the_damage_is_measured(workspace, capsys, monkeypatch):
+    root, _ = workspace
+    shutil.copytree(root / "run", root / "with-blanks")
+    file = root / "with-blanks" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"add_prefix_space": false', '"add_prefix_space": true'))
+    monkeypatch.setattr("memsinks.cli.export.document_losses", lambda *a, **k: pytest.fail("measured"))
+    fold = ["--gguf", "f16", "--mode", "all", "--corpus", str(root / "corpus")]
+    assert_refused(["export", str(root / "with-blanks"), str(root / "x.gguf"), *fold], ["no name known"], root, capsys)
+
+
 def test_folding_needs_to_know_the_damage(workspace, capsys):
     root, names = workspace
     run, out = str(root / "run"), root / "folded"
@@ -286,6 +311,7 @@ OUT = ("--output", "{out}", "--corpus.path", "{corpus}")
         (["export", "{run}", "{out}", "--mode", "chosen"], ["--ids"]),
         (["export", "{run}", "{out}", "--mode", "chosen", "--ids", "12"], ["16 hexadecimal"]),
         (["export", "{run}", "{run}"], ["not empty"]),
+        (["export", "{run}", "{out}", "--gguf", "f16"], ["out", ".gguf"]),
     ],
 )
 def test_bad_input_is_one_line_and_no_output(workspace, capsys, arguments, words):

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from memsinks.audit import TokenizedDocument, damage, document_losses
 from memsinks.checkpoint.export import export
+from memsinks.checkpoint.gguf import GgufType, check_gguf, check_gguf_file, export_gguf
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.corpus.storage import Place
@@ -24,12 +25,14 @@ from memsinks.training.run import bf16_pays
 
 @dataclass(frozen=True)
 class Export:
-    """Write a stock Hugging Face checkpoint: sinks off, or chosen sinks folded in."""
+    """Write a stock model: sinks off, or chosen sinks folded in."""
 
     run_folder: tyro.conf.Positional[Path]
     """A folder that `memsinks train` wrote."""
     output: tyro.conf.Positional[Path]
-    """The folder to make."""
+    """The folder to make, a Hugging Face checkpoint; with --gguf the file to write, *.gguf."""
+    gguf: GgufType | None = None
+    """Write one GGUF file for llama.cpp instead, with its matrices in this type."""
     mode: Literal["off", "chosen", "placebo", "all"] = "off"
     """Which sinks to fold into the MLPs; chosen needs --ids, --documents or --sources."""
     ids: tuple[str, ...] = ()
@@ -47,17 +50,26 @@ class Export:
 
     def run(self) -> None:
         """Run the command."""
-        if self.output.exists() and any(self.output.iterdir()):
+        if self.gguf is not None:
+            check_gguf_file(self.output)
+        elif self.output.exists() and any(self.output.iterdir()):
             raise InputError(f"{self.output} exists and is not empty; choose another folder or move it away")
         model = load(self.run_folder)
+        tokenizer = AutoTokenizer.from_pretrained(self.run_folder)
+        if self.gguf is not None:
+            check_gguf(model, tokenizer)
         corpus = None if self.corpus is None else corpus_of_run(self.run_folder, self.corpus)
         mode = Mode(self.mode, self._ids(corpus)) if self.mode == "chosen" else Mode(self.mode)
         console = Console(soft_wrap=True, highlight=False)
         if mode != OFF:
             console.print(self._check_damage(model, mode, corpus))
-        tokenizer = AutoTokenizer.from_pretrained(self.run_folder)
-        export(model, self.output, mode=mode, tokenizer=tokenizer)
-        console.print(f"{self.output}: a stock {type(model).__name__} checkpoint, sinks {self.mode}")
+        if self.gguf is None:
+            export(model, self.output, mode=mode, tokenizer=tokenizer)
+            kind = "checkpoint"
+        else:
+            export_gguf(model, self.output, tokenizer=tokenizer, dtype=self.gguf, mode=mode)
+            kind = f"as GGUF in {self.gguf}"
+        console.print(f"{self.output}: a stock {type(model).__name__} {kind}, sinks {self.mode}")
 
     def _ids(self, corpus: Corpus | None) -> tuple[int, ...]:
         ids = [parse_id(text) for text in self.ids]
