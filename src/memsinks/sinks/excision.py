@@ -7,13 +7,15 @@ model in memory agree.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import safetensors.torch
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -22,9 +24,9 @@ from memsinks.sinks.allocation import PREFIX, AllocationTable
 from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.files import METADATA, TENSORS, described, read_metadata
 from memsinks.sinks.removal import kept_rows
-from memsinks.sinks.tombstones import as_runs
 
-_CHUNK = 8 << 20
+_CHUNK, _AHEAD = 4 << 20, 8
+"""Bytes read at a time, and how many such parts wait to be hashed."""
 _SIZES = {"I64": 8, "F64": 8, "F32": 4, "BF16": 2, "F16": 2, "BOOL": 1}
 """Bytes of a value, by type; the library writes tensors of types that come first here first, and then by name."""
 
@@ -140,25 +142,18 @@ def excise(files: SinkFiles, table: AllocationTable, output: Path) -> str:
     ranks = list(_SIZES)
     order = sorted(shapes, key=lambda name: (ranks.index(shapes[name][0]), name))
     target = output / TENSORS
-    digest = hashlib.sha256()
-    with target.open("wb") as out, files.path.open("rb") as source:
 
-        def put(data: bytes | memoryview) -> None:
-            digest.update(data)
-            out.write(data)
-
-        put(_header(order, shapes, files.config))
+    def content() -> Iterator[bytes | memoryview]:
+        yield _header(order, shapes, files.config)
         for name in order:
             if name in files.parts:
                 part = files.parts[name]
-                for data in _rows(source, part, kept[files.place(part)]):
-                    put(data)
+                yield from _rows(files.path, part, kept[files.place(part)])
             else:
                 first, last = header[name]["data_offsets"]
-                put(body[first:last])
-        out.flush()
-        os.fsync(out.fileno())
-    found = digest.hexdigest()
+                yield body[first:last]
+
+    found = _write(target, content())
     described_as = described(files.config, files.model_type, table, found, target.stat().st_size)
     (output / METADATA).write_bytes(described_as)
     return found
@@ -194,19 +189,31 @@ def read_header(file: Path) -> dict[str, Part]:
         raise CheckpointError(f"{file} cannot be read ({error}); restore it from a copy") from error
 
 
-def _rows(source: IO[bytes], part: Part, kept: Tensor) -> Iterator[bytes]:
-    """The bytes of some rows of a tensor, in runs of neighbours."""
-    marked = torch.zeros(part.shape[0], dtype=torch.bool)
-    marked[kept] = True
-    for first, count in as_runs(marked).tolist():
-        source.seek(part.start + first * part.row_bytes)
-        left = count * part.row_bytes
-        while left:
-            data = source.read(min(left, _CHUNK))
-            if not data:
-                raise CheckpointError(f"{part.name}: the file of sinks ends early; restore it from a copy")
-            left -= len(data)
-            yield data
+def _write(file: Path, content: Iterable[bytes | memoryview]) -> str:
+    """Write what comes, flush it to the disk, and return its SHA-256; hashing goes on beside reading and writing."""
+    digest = hashlib.sha256()
+    with file.open("wb") as out, ThreadPoolExecutor(1) as hashing:
+        pending: deque[Future[None]] = deque()
+        for data in content:
+            pending.append(hashing.submit(digest.update, data))
+            out.write(data)
+            while len(pending) > _AHEAD:
+                pending.popleft().result()
+        for future in pending:
+            future.result()
+        out.flush()
+        os.fsync(out.fileno())
+    return digest.hexdigest()
+
+
+def _rows(file: Path, part: Part, kept: Tensor) -> Iterator[memoryview]:
+    """The bytes of some rows of a tensor, many at a time."""
+    if not part.bytes:
+        return
+    rows = np.memmap(file, dtype=np.uint8, mode="r", offset=part.start, shape=(part.shape[0], part.row_bytes))
+    places, step = kept.numpy(), max(1, _CHUNK // part.row_bytes)
+    for start in range(0, len(places), step):
+        yield memoryview(rows[places[start : start + step]]).cast("B")
 
 
 def _header(order: list[str], shapes: dict[str, Any], config: SinkConfig) -> bytes:
