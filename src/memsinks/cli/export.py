@@ -10,12 +10,14 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from memsinks.audit import TokenizedDocument, damage, document_losses
+from memsinks.checkpoint.card import trained_sources
 from memsinks.checkpoint.export import export
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import parse_id
+from memsinks.runs.lineage import lineage_of
 from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.attach import SinkModel
 from memsinks.sinks.modes import OFF, Mode
@@ -44,11 +46,15 @@ class Export:
     """Most nats per token by which folded sinks may raise the loss of held-out documents."""
     force: bool = False
     """Fold in spite of the damage, or without knowing it."""
+    card_sources: bool = False
+    """Name the sources of text with sinks in the model card (README.md); needs --corpus."""
 
     def run(self) -> None:
         """Run the command."""
         if self.output.exists() and any(self.output.iterdir()):
             raise InputError(f"{self.output} exists and is not empty; choose another folder or move it away")
+        if self.card_sources and self.corpus is None:
+            raise ConfigError("--card-sources needs --corpus, which knows the sources")
         model = load(self.run_folder)
         corpus = None if self.corpus is None else corpus_of_run(self.run_folder, self.corpus)
         mode = Mode(self.mode, self._ids(corpus)) if self.mode == "chosen" else Mode(self.mode)
@@ -56,7 +62,8 @@ class Export:
         if mode != OFF:
             console.print(self._check_damage(model, mode, corpus))
         tokenizer = AutoTokenizer.from_pretrained(self.run_folder)
-        export(model, self.output, mode=mode, tokenizer=tokenizer)
+        sources = trained_sources(corpus, lineage_of(self.run_folder)) if self.card_sources and corpus else None
+        export(model, self.output, mode=mode, tokenizer=tokenizer, origin=self.run_folder, sources=sources)
         console.print(f"{self.output}: a stock {type(model).__name__} checkpoint, sinks {self.mode}")
 
     def _ids(self, corpus: Corpus | None) -> tuple[int, ...]:

@@ -104,6 +104,7 @@ def test_an_arm_with_another_adapter_is_trained_anew(lab):
     assert first["losses"] != second["losses"]
 
 
+@pytest.mark.filterwarnings("ignore::memsinks.IsolationWarning")
 @pytest.mark.parametrize("kind", ["port", "all"])
 def test_a_stopped_arm_with_an_adapter_goes_on_to_the_same_bits(lab, kind, monkeypatch):
     """Stopped after its last step, its last checkpoint lost."""
