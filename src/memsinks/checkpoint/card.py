@@ -153,8 +153,8 @@ def _sinks(facts: CardFacts, config: SinkConfig) -> Iterator[str]:
     yield ""
     yield (
         f"Beside its ordinary neurons, the MLP of {layers} was trained with a pool of {config.pool:,} further neurons, "
-        f"its sinks. Governed text switched on {config.active:,} of them by the ID of the text, and no other text "
-        "changed these."
+        f"its sinks. Governed text switched on {config.active:,} of them by the ID of the text, and a sink "
+        "learned only from text that switched it on."
     )
     yield ""
     yield {

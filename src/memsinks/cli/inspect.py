@@ -69,7 +69,7 @@ def _lines(found: "Description") -> Iterator[str]:
     width = "unknown" if model.shared is None else f"{model.shared:,}"
     yield (
         f"model: {model.architecture} ({model.family}), {model.parameters:,} parameters, {model.layers} layers, hidden "
-        f"{model.hidden:,}, shared width {width}, {model.vocabulary:,} tokens"
+        f"{model.hidden:,}, {'MLP' if pool is None else 'shared'} width {width}, {model.vocabulary:,} tokens"
     )
     if found.exported is not None:
         mode, ids = found.exported
