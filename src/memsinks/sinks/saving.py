@@ -58,7 +58,9 @@ class SavedModel(_Model):
         if include_sinks and not push_to_hub:
             raise ConfigError("include_sinks says what is uploaded; give it with push_to_hub=True, or leave it out")
         if kwargs.get("distributed_checkpoint"):
-            raise ConfigError("a distributed checkpoint would mix sinks and plain weights; leave it out")
+            raise ConfigError(
+                "a distributed checkpoint does not keep sinks apart from plain weights; leave distributed_checkpoint out"
+            )
         if push_to_hub:
             refuse_adapters(self)
         state_dict = self.state_dict() if state_dict is None else state_dict

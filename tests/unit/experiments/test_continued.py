@@ -1,12 +1,13 @@
 """Continued pretraining at its smallest scale: text, policies, and planted effects."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import safetensors.torch
 
 from memsinks.baselines.adapters import Lora
-from memsinks.errors import ConfigError
+from memsinks.errors import ConfigError, IsolationWarning
 from memsinks.experiments.catalogue import Outcome
 from memsinks.experiments.continued import CONTINUED, SETTINGS, ContinuedLab
 from memsinks.experiments.continued_arms import BASE, FULL, LORA, PORT, SINKS, TRAINED, WITH_SINKS
