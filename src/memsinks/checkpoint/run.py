@@ -35,6 +35,7 @@ def save(model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBas
 
     Raises:
         ConfigError: the model has no sinks.
+        CheckpointError: the directory has a lineage or a record of a run, and it cannot be read.
         InputError: the directory cannot be written; nothing is left behind.
     """
     if not isinstance(model, SinkModel):

@@ -52,15 +52,13 @@ class SavedModel(_Model):
             kwargs: as the base model takes them.
 
         Raises:
-            ConfigError: ``include_sinks`` without ``push_to_hub``, or a distributed checkpoint, which would mix sinks
-                and plain weights.
+            ConfigError: ``include_sinks`` without ``push_to_hub``, or a distributed checkpoint, which does not keep
+                sinks apart.
         """
         if include_sinks and not push_to_hub:
             raise ConfigError("include_sinks says what is uploaded; give it with push_to_hub=True, or leave it out")
         if kwargs.get("distributed_checkpoint"):
-            raise ConfigError(
-                "a distributed checkpoint does not keep sinks apart from plain weights; leave distributed_checkpoint out"
-            )
+            raise ConfigError("a distributed checkpoint does not keep sinks apart; leave distributed_checkpoint out")
         if push_to_hub:
             refuse_adapters(self)
         state_dict = self.state_dict() if state_dict is None else state_dict
@@ -77,7 +75,7 @@ class SavedModel(_Model):
             # The upload is a part of the base model's saving, so they have to be there before it.
             directory.mkdir(parents=True, exist_ok=True)
             self._save_sinks(directory, tensors)
-        with self._uploading(include_sinks) if push_to_hub else self._uploading(self._uploads_sinks):
+        with self._uploading(include_sinks):
             super().save_pretrained(
                 save_directory,
                 is_main_process=is_main_process,
@@ -85,7 +83,7 @@ class SavedModel(_Model):
                 push_to_hub=push_to_hub,
                 **kwargs,
             )
-        if is_main_process:
+        if is_main_process and not include_sinks:
             self._save_sinks(directory, tensors)
 
     def push_to_hub(self, repo_id: str, *, include_sinks: bool = False, **kwargs: Any) -> Any:
