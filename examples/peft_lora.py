@@ -73,7 +73,8 @@ wrapped = PeftModel.from_pretrained(memsinks.load(output / "base"), output / "ad
 merged = PeftModel.from_pretrained(memsinks.load(output / "base"), output / "adapter").merge_and_unload().eval()
 memsinks.save(merged, output / "merged", tokenizer=corpus.tokenizer)
 
-# 2. Base frozen, sinks free: the text of new IDs goes into their sinks while the adapter learns.
+# 2. Base frozen, sinks free: the text of new IDs goes into their sinks while the adapter learns. The adapter takes a
+# part of it that no removal takes out again, which an IsolationWarning says.
 learning = get_peft_model(memsinks.load(output / "base"), lora)
 for sinks in sinks_of(learning):
     sinks.requires_grad_(True)

@@ -12,7 +12,7 @@
     └── LedgerError            the ledger cannot be read, written or trusted
         └── LedgerConflictError  somebody else wrote to it since
 
-A message says what was wrong, where, and what to do about it.
+A message says what was wrong, where, and what to do about it. :class:`IsolationWarning` is a warning, not an error.
 """
 
 
@@ -50,3 +50,7 @@ class LedgerError(MemsinksError):
 
 class LedgerConflictError(LedgerError):
     """Somebody else wrote to the ledger after what this entry was decided on; nothing was recorded."""
+
+
+class IsolationWarning(UserWarning):
+    """Something that is not isolated by sequence ID learns from governed text, and no removal takes it out again."""

@@ -235,6 +235,20 @@ def test_evaluate(workspace, capsys):
     assert "validation" in capsys.readouterr().out
 
 
+def test_the_model_card_names_sources_only_when_told(workspace, tmp_path):
+    root, names = workspace
+    sources = sorted({f"p{int(name[1:]) % 3}" for name in names})
+    corpus = str(root / "corpus")
+    assert main(["export", str(root / "run"), str(tmp_path / "named"), "--corpus", corpus, "--card-sources"]) == 0
+    run_file(tmp_path / "run.toml", tmp_path / "run", root / "corpus", names, times=2)
+    assert main(["train", str(tmp_path / "run.toml"), "--card-sources"]) == 0
+    for card in (tmp_path / "named" / "README.md", tmp_path / "run" / "README.md"):
+        assert [line for line in card.read_text().splitlines() if line.startswith("- `p")] == [
+            f"- `{s}`" for s in sources
+        ]
+    assert not [line for line in (root / "run" / "README.md").read_text().splitlines() if line.startswith("- `p")]
+
+
 def test_export_off_loads_where_memsinks_cannot_be_imported(workspace):
     root, _ = workspace
     assert main(["export", str(root / "run"), str(root / "plain")]) == 0
@@ -312,6 +326,7 @@ OUT = ("--output", "{out}", "--corpus.path", "{corpus}")
         (["export", "{run}", "{out}", "--mode", "chosen", "--ids", "12"], ["16 hexadecimal"]),
         (["export", "{run}", "{run}"], ["not empty"]),
         (["export", "{run}", "{out}", "--gguf", "f16"], ["out", ".gguf"]),
+        (["export", "{run}", "{out}", "--card-sources"], ["--card-sources", "--corpus"]),
     ],
 )
 def test_bad_input_is_one_line_and_no_output(workspace, capsys, arguments, words):

@@ -122,7 +122,11 @@ PEFT_WARNING = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is
 @pytest.fixture(scope="module")
 def peft_lora(monkeypatch_module, outputs):
     pytest.importorskip("peft")
-    return run("peft_lora.py", monkeypatch_module, outputs / "peft_lora")
+    # Its second part lets an adapter learn beside the sinks.
+    with pytest.warns(memsinks.IsolationWarning) as found:
+        content = run("peft_lora.py", monkeypatch_module, outputs / "peft_lora")
+    assert sum(warning.category is memsinks.IsolationWarning for warning in found) == 1
+    return content
 
 
 @PEFT_WARNING

@@ -38,6 +38,7 @@ ORDER = (
     "ledger",
     "certificate",
     "removal",
+    "inspection",
     "experiments",
     "readiness",
     "cli",

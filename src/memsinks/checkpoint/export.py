@@ -8,6 +8,7 @@ plain checkpoint, bit for bit.
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from memsinks.checkpoint.card import CARD, CardFacts, run_facts, write_card
 from memsinks.checkpoint.run import staged
 from memsinks.errors import ConfigError
 from memsinks.ids import format_id
 from memsinks.sinks.attach import SinkModel, detach, sinks_of
 from memsinks.sinks.config import mlp_width
 from memsinks.sinks.families import Site, family_of, sites
+from memsinks.sinks.files import read_metadata
 from memsinks.sinks.modes import OFF, OWN, ModeLike, as_mode
 from memsinks.sinks.routing import fixed_rows
 
@@ -79,27 +82,51 @@ def export(
     *,
     mode: ModeLike = OFF,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    origin: str | Path | None = None,
+    sources: Sequence[str] | None = None,
 ) -> None:
-    """Write :func:`fold`'s model as a stock checkpoint that needs no memsinks.
+    """Write :func:`fold`'s model as a stock checkpoint that needs no memsinks, with a model card.
 
     ``memsinks-export.json`` beside it says which sinks are in it, so that a removal finds it.
 
+    Args:
+        model: with sinks.
+        directory: created, or its files of the same names replaced, but for a ``README.md`` that is not ours.
+        mode: see :func:`fold`.
+        tokenizer: saved along, if given.
+        origin: the folder that the model was loaded from; the export then says which sinks it was made of, and its card
+            what they were trained on.
+        sources: names of sources for the card.
+
     Raises:
         ConfigError: see :func:`fold`.
+        CheckpointError: a file of the origin cannot be read.
         InputError: the directory cannot be written; nothing is left behind.
     """
     plain = fold(model, mode)
+    mode = as_mode(mode)
+    record: dict[str, Any] = {
+        "format": "memsinks-export",
+        "format_version": 1,
+        "mode": mode.kind,
+        "ids": [format_id(i) for i in mode.ids],
+    }
+    known: dict[str, Any] = {}
+    if origin is not None:
+        record["sinks_sha256"] = read_metadata(Path(origin))[0]["tensors"]["sha256"]
+        known = run_facts(Path(origin))
+    facts = CardFacts(
+        config=model.sink_config,
+        table=model.sink_allocation,
+        sources=sources,
+        folded=(mode.kind, len(mode.ids)),
+        **known,
+    )
     with staged(Path(directory)) as staging:
         plain.save_pretrained(staging)
         if tokenizer is not None:
             tokenizer.save_pretrained(staging)
-        mode = as_mode(mode)
-        record = {
-            "format": "memsinks-export",
-            "format_version": 1,
-            "mode": mode.kind,
-            "ids": [format_id(i) for i in mode.ids],
-        }
+        write_card(staging, facts, instead_of=Path(directory) / CARD)
         (staging / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
 

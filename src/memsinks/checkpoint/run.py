@@ -14,25 +14,28 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from memsinks.checkpoint.card import CARD, CardFacts, run_facts, write_card
 from memsinks.errors import CheckpointError, ConfigError, InputError
+from memsinks.sinks.adapters import refuse_adapters
 from memsinks.sinks.allocation import PREFIX, AllocationTable
-from memsinks.sinks.attach import SinkModel, attach, refuse_adapters, sinks_of
+from memsinks.sinks.attach import SinkModel, attach, sinks_of
 from memsinks.sinks.files import load_sinks
 from memsinks.sinks.modes import host_of
 
 
 def save(model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-    """Write the plain checkpoint with the sinks beside it; the directory appears whole or not at all.
+    """Write the plain checkpoint with the sinks and a model card; the directory appears whole or not at all.
 
     Any ordinary loader reads the directory as the model with sinks off; :func:`load` reads it with its sinks.
 
     Args:
         model: a model with sinks attached.
-        directory: created, or its files of the same names replaced.
+        directory: created, or its files of the same names replaced, but for a ``README.md`` that is not ours.
         tokenizer: saved along, if given.
 
     Raises:
         ConfigError: the model has no sinks.
+        CheckpointError: the directory has a lineage or a record of a run, and it cannot be read.
         InputError: the directory cannot be written; nothing is left behind.
     """
     if not isinstance(model, SinkModel):
@@ -42,6 +45,8 @@ def save(model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBas
         model.save_pretrained(staging)
         if tokenizer is not None:
             tokenizer.save_pretrained(staging)
+        facts = CardFacts(config=model.sink_config, table=model.sink_allocation, **run_facts(Path(directory)))
+        write_card(staging, facts, instead_of=Path(directory) / CARD)
 
 
 def load(directory: str | Path, **options: Any) -> Any:

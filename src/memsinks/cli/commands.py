@@ -7,14 +7,18 @@ from typing import Annotated, Any
 
 import tyro
 
+from memsinks.cli.diff import Diff
+from memsinks.cli.doctor import Doctor
 from memsinks.cli.evaluate import Evaluate
 from memsinks.cli.export import Export
 from memsinks.cli.forget import Forget
+from memsinks.cli.inspect import Inspect
 from memsinks.cli.keys import Keys
 from memsinks.cli.ledger import LedgerCommand
 from memsinks.cli.plan import Plan
 from memsinks.cli.plot import Plot
 from memsinks.cli.prepare import Prepare
+from memsinks.cli.push import Push
 from memsinks.cli.question import defaults
 from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.readiness import Readiness
@@ -38,6 +42,10 @@ def commands(arguments: Sequence[str]) -> Any:
         "why": Explain,
         "evaluate": Evaluate,
         "export": Export,
+        "push": Push,
+        "inspect": Inspect,
+        "diff": Diff,
+        "doctor": Doctor,
         "forget": Forget,
         "verify": Verify,
         "keys": Keys,

@@ -10,8 +10,17 @@ from rich.console import Console
 
 from memsinks.errors import MemsinksError
 
-_LIGHT = {"keys": "Keys", "verify": "Verify", "ledger": "LedgerCommand"}
-"""Commands that need no library of models, and their classes; their modules are named as they are."""
+_LIGHT = {
+    "keys": "Keys",
+    "verify": "Verify",
+    "ledger": "LedgerCommand",
+    "inspect": "Inspect",
+    "diff": "Diff",
+    "doctor": "Doctor",
+    "push": "Push",
+}
+"""Commands that import a library of models only when they run, if at all, and their classes; their modules are named as
+they are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from memsinks.audit import TokenizedDocument, damage, document_losses
+from memsinks.checkpoint.card import trained_sources
 from memsinks.checkpoint.export import export
 from memsinks.checkpoint.gguf import GgufType, check_gguf, check_gguf_file, export_gguf
 from memsinks.checkpoint.run import load
@@ -17,6 +18,7 @@ from memsinks.corpus import Corpus
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import parse_id
+from memsinks.runs.lineage import lineage_of
 from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.attach import SinkModel
 from memsinks.sinks.modes import OFF, Mode
@@ -47,6 +49,8 @@ class Export:
     """Most nats per token by which folded sinks may raise the loss of held-out documents."""
     force: bool = False
     """Fold in spite of the damage, or without knowing it."""
+    card_sources: bool = False
+    """Name the sources of text with sinks in the model card (README.md); needs --corpus."""
 
     def run(self) -> None:
         """Run the command."""
@@ -54,6 +58,8 @@ class Export:
             check_gguf_file(self.output)
         elif self.output.exists() and any(self.output.iterdir()):
             raise InputError(f"{self.output} exists and is not empty; choose another folder or move it away")
+        if self.card_sources and self.corpus is None:
+            raise ConfigError("--card-sources needs --corpus, which knows the sources")
         model = load(self.run_folder)
         tokenizer = AutoTokenizer.from_pretrained(self.run_folder)
         if self.gguf is not None:
@@ -64,7 +70,8 @@ class Export:
         if mode != OFF:
             console.print(self._check_damage(model, mode, corpus))
         if self.gguf is None:
-            export(model, self.output, mode=mode, tokenizer=tokenizer)
+            sources = trained_sources(corpus, lineage_of(self.run_folder)) if self.card_sources and corpus else None
+            export(model, self.output, mode=mode, tokenizer=tokenizer, origin=self.run_folder, sources=sources)
             kind = "checkpoint"
         else:
             export_gguf(model, self.output, tokenizer=tokenizer, dtype=self.gguf, mode=mode)

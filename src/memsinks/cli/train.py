@@ -45,6 +45,8 @@ class Train:
     """With --estimate: what they train on."""
     fresh: bool = False
     """Start over: forget the checkpoints of an earlier start."""
+    card_sources: bool = False
+    """Name the sources of text with sinks in the model card (README.md); without it the card has counts only."""
 
     def run(self) -> int:
         """Run the command; 1 if training was stopped before its end."""
@@ -58,7 +60,7 @@ class Train:
                 show(exposures_table(self.config, blueprint.text))
             console.print(render(estimate(self.config, self.devices, self.device, blueprint)))
             return 0
-        finished = execute(self.config, fresh=self.fresh)
+        finished = execute(self.config, fresh=self.fresh, card_sources=self.card_sources)
         if int(os.environ.get("RANK", 0)) == 0:
             for line in finished.summary:
                 console.print(line, markup=False)

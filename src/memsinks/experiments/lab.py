@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from memsinks.baselines.adapters import Adapter
 from memsinks.checkpoint.run import load
 from memsinks.config import config_hash, flat_values, parse_config, read_config
 from memsinks.corpus import Corpus
-from memsinks.errors import ConfigError
+from memsinks.errors import ConfigError, IsolationWarning
 from memsinks.experiments.measured import Measured
 from memsinks.experiments.results import write_json
 from memsinks.runs.build import plan_run
@@ -210,7 +211,10 @@ class Lab(Generic[S, T]):
         self._clear(config, arm)
         most = config.logging.evaluate_documents
         follow = {name: documents[:most] for name, documents in self.text.sets().items() if name in FOLLOWED}
-        execute(config, compact=True, follow=follow or None, adapter=arm.adapter)
+        with warnings.catch_warnings():
+            # What an adapter beside sinks takes from the text is what such an arm measures.
+            warnings.simplefilter("ignore", IsolationWarning)
+            execute(config, compact=True, follow=follow or None, adapter=arm.adapter)
         data = {"fingerprint": fingerprint, **self._measure(arm, config)}
         write_json(file, data)
         for folder in checkpoints.checkpoints(working_directory(config)):

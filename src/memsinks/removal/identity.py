@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from memsinks.checkpoint.card import CARD, is_ours
 from memsinks.checkpoint.lineage import LINEAGE, REMOVED, TRAINED
 from memsinks.corpus.files import file_digest
 from memsinks.removal.plan import RemovalPlan, folder_digests
@@ -13,6 +14,7 @@ from memsinks.sinks.files import METADATA, TENSORS
 from memsinks.sinks.removal import freed_rows, kept_rows
 
 CHANGING = {TENSORS, METADATA, LINEAGE, TRAINED, REMOVED}
+"""With :data:`~memsinks.checkpoint.card.CARD`, if the card is ours."""
 _SHORT = 16
 """Bytes of a row from which on its like is not there by chance."""
 
@@ -25,12 +27,13 @@ def compare(plan: RemovalPlan, before: Path, after: Path) -> list[Check]:
 def _unchanged(plan: RemovalPlan, before: Path, after: Path) -> Check:
     purged = {item.path for item in plan.residue if item.action == "purge"}
     now = folder_digests(after)
+    changing = CHANGING | ({CARD} if is_ours(before / CARD) else set())
     expected = {
         name: digest
         for name, digest in plan.before.items()
-        if name not in CHANGING and not any(f"{before.name}/{name}".startswith(path) for path in purged)
+        if name not in changing and not any(f"{before.name}/{name}".startswith(path) for path in purged)
     }
-    wrong = sorted(name for name in expected.keys() | (now.keys() - CHANGING) if expected.get(name) != now.get(name))
+    wrong = sorted(name for name in expected.keys() | (now.keys() - changing) if expected.get(name) != now.get(name))
     return Check(
         name="other files",
         verdict="fail" if wrong else "pass",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memsinks.checkpoint.lineage import LINEAGE, REMOVED, TRAINED, UNKNOWN, Removal
+from memsinks.checkpoint.card import CARD, CardFacts, is_ours, names_sources, run_facts, trained_sources, write_card
+from memsinks.checkpoint.lineage import LINEAGE, REMOVED, TRAINED, UNKNOWN, Lineage, Removal
 from memsinks.corpus.files import appearing, file_digest
 from memsinks.errors import InputError
 from memsinks.removal.plan import Planned
@@ -49,9 +50,11 @@ def build(planned: Planned, result: Path, anchor: tuple[int, str] | None, plan_f
     """
     subject, plan = planned.subject, planned.plan
     purged = {item.path for item in plan.residue if item.action == "purge"}
+    card = subject.folder / CARD
+    rewritten = _REWRITTEN | ({CARD} if is_ours(card) else set())
     with appearing(result, subject.folder) as folder:
         for name in plan.before:
-            if name in _REWRITTEN or any(is_inside(f"{plan.checkpoint}/{name}", path) for path in purged):
+            if name in rewritten or any(is_inside(f"{plan.checkpoint}/{name}", path) for path in purged):
                 continue
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +71,23 @@ def build(planned: Planned, result: Path, anchor: tuple[int, str] | None, plan_f
             plan=file_digest(plan_file),
             ledger=anchor,
         )
-        subject.lineage.with_removal(removal, *_removed(planned)).write(folder)
+        lineage = subject.lineage.with_removal(removal, *_removed(planned))
+        lineage.write(folder)
+        if is_ours(card):
+            write_card(folder, _card_facts(planned, folder, lineage))
+
+
+def _card_facts(planned: Planned, folder: Path, lineage: Lineage) -> CardFacts:
+    """Of the new checkpoint. It names sources if the old card did, and the corpus is the one that it took them from."""
+    subject = planned.subject
+    last = subject.stage == len(lineage.stages) - 1
+    named = last and names_sources(subject.folder / CARD)
+    return CardFacts(
+        config=subject.files.config,
+        table=planned.cut.table,
+        sources=trained_sources(subject.corpus, lineage) if named else None,
+        **run_facts(folder),
+    )
 
 
 def is_inside(name: str, folder: str) -> bool:

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.baselines.adapters import Adapter
+from memsinks.checkpoint.card import CardFacts, trained_sources, write_card
 from memsinks.checkpoint.run import staged
 from memsinks.config import config_hash, config_toml, flat_values
 from memsinks.corpus import Corpus
@@ -92,6 +93,7 @@ def execute(
     compact: bool = False,
     follow: Mapping[str, Sequence[TokenizedDocument]] | None = None,
     adapter: Adapter | None = None,
+    card_sources: bool = False,
 ) -> Finished:
     """Train, or go on from the newest checkpoint of the same run; all ranks call it.
 
@@ -104,6 +106,7 @@ def execute(
         follow: sets of documents whose losses are followed; by default what is planned at least twice, ``repeated``,
             and what is held out, ``validation``.
         adapter: what learns in place of the model's own weights; the model is saved with it merged in.
+        card_sources: name the sources of governed text in the model card.
 
     Raises:
         InputError: the output exists, a file cannot be used, or another command is training this run.
@@ -170,7 +173,7 @@ def execute(
         if not result.stopped:
             if merge is not None:
                 merge()
-            _save(config, blueprint, result, record, directory)
+            _save(config, blueprint, result, record, directory, card_sources)
     if ranks() > 1:
         dist.barrier()
         dist.destroy_process_group()
@@ -342,7 +345,12 @@ def _record(blueprint: Blueprint, result: TrainResult, facts: dict[str, Any]) ->
 
 
 def _save(
-    config: RunConfig, blueprint: Blueprint, result: TrainResult, record: dict[str, Any], directory: Path
+    config: RunConfig,
+    blueprint: Blueprint,
+    result: TrainResult,
+    record: dict[str, Any],
+    directory: Path,
+    card_sources: bool = False,
 ) -> None:
     """The model and what it came from; the first rank writes, all take part."""
     trainer = result.trainer
@@ -353,8 +361,19 @@ def _save(
         trainer.bare_model().save_pretrained(staging, state_dict=weights)
         blueprint.text.corpus.tokenizer.save_pretrained(staging)
         result.exposures.save(staging)
-        if uses_sinks(trainer.bare_model()):
-            extended(blueprint, record).write(staging)
+        facts = CardFacts()
+        if uses_sinks(model := trainer.bare_model()):
+            lineage = extended(blueprint, record)
+            lineage.write(staging)
+            facts = CardFacts(
+                config=model.sink_config,
+                table=model.sink_allocation,
+                govern=config.exposures.govern,
+                governed=record["governed_documents"],
+                lineage=lineage,
+                sources=trained_sources(blueprint.text.corpus, lineage) if card_sources else None,
+            )
+        write_card(staging, facts)
         blueprint.text.plan.save(staging / PLAN)
         shutil.copyfile(directory / METRICS, staging / METRICS)
         (staging / CONFIG).write_text(config_toml(config))

@@ -8,38 +8,32 @@ takes ``sequence_ids``, ``sink_mask`` and ``sink_frozen``, whose ``generate`` ca
 import inspect
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memsinks.errors import ConfigError, SequenceIdError, UnsupportedModelError
+from memsinks.sinks.adapters import refuse_adapters, warn_of_adapters
 from memsinks.sinks.allocation import AllocationTable
 from memsinks.sinks.config import SinkConfig, mlp_width
 from memsinks.sinks.families import Site, family_of, sites
-from memsinks.sinks.files import save_sinks
 from memsinks.sinks.isolation import isolate_packed_documents
 from memsinks.sinks.layer import Sinks, bind, unbind
 from memsinks.sinks.modes import OFF, OWN
 from memsinks.sinks.routing import Modes, Routing, check_ids, route
+from memsinks.sinks.saving import SavedModel
 from memsinks.sinks.selection import mix
 from memsinks.sinks.sharding import localise
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel as _Model
-else:
-    _Model = object
 
 _TOKEN_KEYS = ("sequence_ids", "sink_mask", "sink_frozen")
 
 
-class SinkModel(_Model):
+class SinkModel(SavedModel):
     """What a model with sinks can do beyond its own class; mixed in by :func:`attach`."""
 
-    sink_config: SinkConfig
-    sink_allocation: AllocationTable
     sink_mode: Modes
+    _adapter_seen = False
 
     def forward(
         self,
@@ -113,6 +107,9 @@ class SinkModel(_Model):
             frozen=frozen,
             strict=self.training,
         )
+        learns = self.training and torch.is_grad_enabled() and not self._adapter_seen
+        if learns and routing is not None and len(routing.tokens):
+            self._adapter_seen = warn_of_adapters(self)
         if routing is None or first.shard is None:
             return routing
         return localise(routing, max((s.shard for s in sinks_of(self) if s.shard), key=lambda shard: shard.pool))
@@ -137,28 +134,6 @@ class SinkModel(_Model):
             if isinstance(value, Tensor) and value.ndim == 2:
                 model_kwargs[key] = torch.cat([value, value[:, -1:]], dim=1)
         return model_kwargs
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        is_main_process: bool = True,
-        state_dict: dict[str, Tensor] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write the plain checkpoint, and the sinks beside it (``sinks.safetensors``, ``sinks.json``)."""
-        state_dict = self.state_dict() if state_dict is None else state_dict
-        sinks = {f"{name}.": module for name, module in self.named_modules() if isinstance(module, Sinks)}
-        plain = {key: value for key, value in state_dict.items() if not key.startswith(tuple(sinks))}
-        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=plain, **kwargs)
-        if is_main_process:
-            tensors = {
-                f"layers.{module.layer_index}.{key.removeprefix(prefix)}": value
-                for prefix, module in sinks.items()
-                for key, value in state_dict.items()
-                if key.startswith(prefix)
-            }
-            directory, family = Path(save_directory), self.config.model_type
-            save_sinks(directory, tensors, self.sink_config, family, self.sink_allocation)
 
 
 def attach(model: Any, config: SinkConfig, *, table: AllocationTable | None = None) -> Any:
@@ -202,9 +177,9 @@ def detach(model: Any) -> Any:
     model.__class__ = type(model).__bases__[1]
     for number in model.sink_config.layer_numbers(len(found)):
         unbind(found[number])
-    for wrapper in ("forward", "_original_forward"):
+    for left in ("forward", "_original_forward", "_adapter_seen"):
         # accelerate wraps the bound forward in training; that one would still be the forward with sinks.
-        model.__dict__.pop(wrapper, None)
+        model.__dict__.pop(left, None)
     del model.sink_config, model.sink_mode, model.sink_allocation
     return model
 
@@ -228,19 +203,6 @@ def new_sinks(model_config: Any, site: Site, layer: int, config: SinkConfig, row
         noop = config.init == "noop" or (config.init == "auto" and bool(model_config.name_or_path))
         sinks.initialise(_init_std(model_config), generator, noop)
     return sinks
-
-
-def refuse_adapters(model: nn.Module) -> None:
-    """Refuse what would take a model with an adapter in it for a plain one.
-
-    Raises:
-        ConfigError: PEFT put an adapter into the model.
-    """
-    if any(".base_layer." in name or ".lora_" in name for name, _ in model.named_parameters()):
-        raise ConfigError(
-            "this model has a PEFT adapter in it, so it is not the plain model; call merge_and_unload() on the PEFT "
-            "wrapper first, or unload() to drop the adapter"
-        )
 
 
 def sinks_of(model: nn.Module) -> Iterator[Sinks]:

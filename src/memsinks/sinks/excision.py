@@ -29,6 +29,8 @@ _CHUNK, _AHEAD = 4 << 20, 8
 """Bytes read at a time, and how many such parts wait to be hashed."""
 _SIZES = {"I64": 8, "F64": 8, "F32": 4, "BF16": 2, "F16": 2, "BOOL": 1}
 """Bytes of a value, by type; the library writes tensors of types that come first here first, and then by name."""
+_OTHERS = {"U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+"""Bytes of a value of types that sinks do not have, but other tensors may."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Part:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        size = _SIZES[self.dtype]
+        size = (_SIZES | _OTHERS)[self.dtype]
         for length in self.shape[1:]:
             size *= length
         return size

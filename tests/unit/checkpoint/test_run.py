@@ -74,7 +74,7 @@ def test_a_model_s_own_save_pretrained_keeps_the_split(tmp_path):
 
 
 def test_no_pickle(saved):
-    assert {p.suffix for p in saved.iterdir()} == {".json", ".safetensors"}
+    assert {p.suffix for p in saved.iterdir()} == {".json", ".safetensors", ".md"}
     assert not [p for p in saved.iterdir() if p.name.startswith(".")]
 
 
@@ -199,7 +199,7 @@ def full_disk(*args, **kwargs):
     "breaks",
     [
         "transformers.PreTrainedModel.save_pretrained",
-        "memsinks.sinks.attach.save_sinks",
+        "memsinks.sinks.saving.save_sinks",
         "safetensors.torch.save_file",
         "transformers.modeling_utils.safe_save_file",
         "pathlib.Path.write_bytes",
@@ -253,7 +253,7 @@ def test_a_failure_of_another_kind_leaves_nothing_either(tmp_path, monkeypatch):
     def boom(*args, **kwargs):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("memsinks.sinks.attach.save_sinks", boom)
+    monkeypatch.setattr("memsinks.sinks.saving.save_sinks", boom)
     with pytest.raises(RuntimeError, match="boom"):
         memsinks.save(sink_model("llama"), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

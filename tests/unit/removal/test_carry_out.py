@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import memsinks
+from memsinks.checkpoint.card import CARD, CardFacts, write_card
 from memsinks.checkpoint.lineage import Lineage
 from memsinks.checkpoint.run import NOT_VERIFIED
 from memsinks.corpus.files import file_digest
@@ -27,6 +29,7 @@ from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds
 from memsinks.removal.verification import Check
 from memsinks.sinks.attach import sinks_of
+from memsinks.sinks.excision import SinkFiles
 
 # A few dozen steps memorise nothing, so that the tests of the files need not wait for figures.
 LENIENT = Thresholds(recall=9.0, extraction=1.0, survivors=9.0, prefix=8, suffix=8)
@@ -72,7 +75,7 @@ def test_the_checkpoint_is_replaced_and_everything_is_recorded(run_of, corpus, l
     # Only what a removal changes has changed, and the quotation is gone.
     after = folder_digests(run)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed == {"sinks.safetensors", "sinks.json", "lineage.json", "removed.parquet"}
+    assert changed == {"sinks.safetensors", "sinks.json", "lineage.json", "removed.parquet", "README.md"}
     assert all(torch.equal(t, off[name]) for name, t in load_file(run / "model.safetensors").items())
     model = memsinks.load(run)
     assert all(len(p) == 8 * 12 for sinks in sinks_of(model) for p in sinks.parameters())
@@ -104,7 +107,8 @@ def test_two_removals_in_either_order_give_the_same_checkpoint(run_of, corpus, l
                 own = {"shared_ids": "remove", "near_copies": "keep"} if target.sources else {}
                 begin(planned_of(run, corpus, target, Policy(**policy, **own)), ledger, NOBODY, quiet)
             digests = folder_digests(run)
-            digests.pop("lineage.json")  # says in which order
+            for name in ("lineage.json", CARD):  # say in which order
+                digests.pop(name)
             found.append(digests)
             for folder in (run, tmp_path / f"{kind}-run"):
                 shutil.rmtree(folder)
@@ -252,7 +256,8 @@ def test_killed_at_any_change_of_a_file_it_can_be_finished(run_of, corpus, unmea
         assert kinds(ledger, planned.plan.id) == ["planned", "applying", "applied", "verified", "purged", "completed"]
         assert not ledger.verify()
         digests = folder_digests(run)
-        digests.pop("lineage.json")  # has the time
+        for name in ("lineage.json", CARD):  # have the time
+            digests.pop(name)
         final = final or digests
         assert digests == final
         left = {path.name for path in tmp_path.iterdir() if ".finished-removal-" not in path.name}
@@ -262,3 +267,26 @@ def test_killed_at_any_change_of_a_file_it_can_be_finished(run_of, corpus, unmea
             break
     assert number > 30
     assert {"planned", "applying", "applied", "verified", "purged", "completed"} <= states | {"planned", "completed"}
+
+
+def test_the_model_card_is_written_anew_for_what_is_left(trained, corpus, ledger, tmp_path, unmeasured):
+    run = tmp_path / "disjoint"
+    shutil.copytree(trained("disjoint"), run)
+    write_card(run, CardFacts(config=SinkFiles.open(run).config, sources=["ashford", "birch", "cedar"]))
+    before = (run / CARD).read_bytes()
+    outcome = begin(
+        planned_of(run, corpus, Target(sources=("cedar",)), Policy(near_copies="keep")), ledger, NOBODY, quiet
+    )
+    assert outcome.accepted
+    text = (run / CARD).read_text()
+    assert f"`{outcome.plan.id}`" in text
+    # The old one was the same file under two names until it was replaced.
+    assert text.encode() != before
+    assert re.findall(r"^- `(\w+)`$", text, re.MULTILINE) == ["ashford", "birch"]
+
+
+def test_a_card_that_is_not_ours_is_kept_and_compared_as_any_file(run_of, corpus, ledger, unmeasured):
+    run = run_of()
+    (run / CARD).write_text("# Ours\n")
+    assert begin(planned_of(run, corpus), ledger, NOBODY, quiet).accepted
+    assert (run / CARD).read_text() == "# Ours\n"

@@ -1,12 +1,15 @@
 """An adapter where sinks cannot be exact beside it is refused, never silently wrong."""
 
+import warnings
+
 import pytest
 import torch
 from families import sink_model, tokens
 
 import memsinks
 from memsinks import SinkConfig
-from memsinks.errors import ConfigError, UnsupportedModelError
+from memsinks.errors import ConfigError, IsolationWarning, UnsupportedModelError
+from memsinks.sinks.attach import sinks_of
 
 peft = pytest.importorskip("peft")
 # PEFT asks transformers for it by its old name.
@@ -50,3 +53,71 @@ def test_a_model_with_an_adapter_in_it_is_not_taken_for_the_plain_one(use, tmp_p
     with pytest.raises(ConfigError, match="merge_and_unload"):
         getattr(memsinks, use)(model, *arguments)
     assert not (tmp_path / "out").exists()
+
+
+def train_step(model, **changes):
+    model.train()
+    ids = inputs()["input_ids"]
+    model(**{**inputs(), "labels": ids, **changes}).loss.backward()
+
+
+def warnings_of(step) -> list[str]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", IsolationWarning)
+        step()
+    return [str(w.message) for w in found if w.category is IsolationWarning]
+
+
+@pytest.mark.parametrize("options", [{"target_modules": "all-linear"}, {"target_modules": ["q_proj"]}])
+def test_an_adapter_that_learns_from_text_with_sinks_is_warned_of_once(options):
+    model = adapted(**options)
+    first = warnings_of(lambda: train_step(model))
+    assert len(first) == 1
+    assert "memsinks.sinks_off" in first[0]
+    assert not warnings_of(lambda: train_step(model))
+
+
+def test_a_trainable_copy_beside_the_adapter_is_warned_of():
+    model = adapted(target_modules=["q_proj"], modules_to_save=["lm_head"])
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("modules_to_save" in name)
+    assert warnings_of(lambda: train_step(model))
+
+
+def test_no_warning_where_the_adapter_does_not_learn_from_text_with_sinks():
+    def inference():
+        model = adapted(target_modules=["q_proj"]).eval()
+        model(**inputs())
+
+    def no_gradient():
+        model = adapted(target_modules=["q_proj"]).train()
+        with torch.no_grad():
+            model(**inputs())
+
+    def without_adapter():
+        train_step(sink_model("llama"))
+
+    def frozen_adapter():
+        model = adapted(target_modules=["q_proj"])
+        model.requires_grad_(False)
+        for sinks in sinks_of(model):
+            sinks.requires_grad_(True)
+        train_step(model)
+
+    for step in (inference, no_gradient, without_adapter, frozen_adapter):
+        assert not warnings_of(step), step.__name__
+
+
+def test_text_with_sinks_off_does_not_use_the_warning_up():
+    model = adapted(target_modules=["q_proj"])
+
+    def off():
+        with memsinks.sinks_off(model):
+            train_step(model)
+
+    nothing = torch.zeros(1, 8, dtype=torch.bool)
+    assert not warnings_of(off)
+    assert not warnings_of(lambda: train_step(model, sink_mask=nothing))
+    # Frozen sinks stand beside ungoverned text.
+    assert not warnings_of(lambda: train_step(model, sink_frozen=~nothing))
+    assert warnings_of(lambda: train_step(model))

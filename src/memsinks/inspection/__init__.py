@@ -1,0 +1,1 @@
+"""Looking at checkpoints: what one is, how two differ, and what is wrong."""
