@@ -38,6 +38,7 @@ ORDER = (
     "ledger",
     "certificate",
     "removal",
+    "serving",
     "experiments",
     "readiness",
     "cli",
