@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from memsinks.serving.sampling import Choice, Sampler, Sampling
+from memsinks.serving.sampling import GREEDY, Choice, Sampler, Sampling
 from memsinks.serving.text import Detokenizer, StopStrings
 from memsinks.sinks.modes import OFF, Mode
 
@@ -75,7 +75,7 @@ class Generation:
         end: Collection[int],
         emit: Callable[[Piece], None],
         mode: Mode = OFF,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = GREEDY,
         stop: Sequence[str] = (),
         number: int = 0,
     ) -> None:

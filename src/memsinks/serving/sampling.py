@@ -25,6 +25,9 @@ class Sampling:
     logprobs: int | None = None
 
 
+GREEDY = Sampling(temperature=0.0)
+
+
 @dataclass(frozen=True)
 class Choice:
     """One chosen token.
