@@ -23,7 +23,7 @@ class Letters:
 
 def precise(family):
     """A model in which a batch's other order of sums cannot change which token is the most likely."""
-    # Eager attention, which Gemma 2 has by default, takes softmax in float32, where float64's mask of padding overflows.
+    # Gemma 2 has eager attention by default. Its softmax is in float32, where the mask of padding in float64 overflows.
     return sink_model(family, dtype=torch.float32 if family == "gemma2" else torch.float64)
 
 
