@@ -87,16 +87,18 @@ class Exclusions:
             self.refresh()
 
     def _read_lineage(self) -> None:
-        if not self._had_lineage:
-            return
-        state = (self._folder / LINEAGE).stat()
+        try:
+            state = (self._folder / LINEAGE).stat()
+        except FileNotFoundError as error:
+            if not self._had_lineage:
+                return  # an old run, from which nothing was removed yet
+            raise CheckpointError(f"{self._folder}: {LINEAGE} is gone; restore the checkpoint") from error
+        self._had_lineage = True
         written = (state.st_ino, state.st_mtime_ns)
         if written == self._written:
             return
         lineage = Lineage.read(self._folder)
-        if lineage is None:
-            raise CheckpointError(f"{self._folder}: {LINEAGE} is gone")
-        found = self._removed | set(lineage.removed["sequence_id"].to_pylist())
+        found = self._removed | set(() if lineage is None else lineage.removed["sequence_id"].to_pylist())
         if found != self._removed:
             _log.warning(
                 "%s: IDs were removed since it was loaded. They stay off, but their sinks are in memory until the "

@@ -32,9 +32,11 @@ class Prompts:
         The names of special tokens are text like any other.
 
         Raises:
-            InputError: the prompt is empty, or has a token that the model does not know.
+            InputError: the prompt is empty, is no text, or has a token that the model does not know.
         """
         if isinstance(prompt, str):
+            if any("\ud800" <= character <= "\udfff" for character in prompt):
+                raise InputError("the prompt has half of a surrogate pair, which is no text; give whole characters")
             with self._lock:
                 tokens = [*self._begin, *encode_document(self._tokenizer, [prompt])[0].tolist()]
         else:

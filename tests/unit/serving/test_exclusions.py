@@ -54,6 +54,15 @@ def test_a_removal_while_it_is_served_is_noticed(exclusions, folder, caplog):
     assert "in memory until the server is started again" in caplog.text
 
 
+def test_so_is_the_first_removal_from_a_run_without_a_lineage(tmp_path, ledger):
+    exclusions = Exclusions(tmp_path, (), ledger.place)
+    exclusions.refresh()
+    assert exclusions.current() == set()
+    Lineage().with_removal(REMOVAL, np.array([3], np.uint64), np.array([0], np.uint64)).write(tmp_path)
+    exclusions.refresh()
+    assert exclusions.current() == {3}
+
+
 def broken_ledgers(place):
     yield "deleted", lambda: place.unlink(), "there is no ledger"
     yield (

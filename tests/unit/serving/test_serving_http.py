@@ -208,6 +208,23 @@ def test_the_model_and_the_state_are_told(client):
     assert client.get("/health").json() == {"status": "ok", "sinks": "available"}
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        # What a page of another site can send without being asked.
+        (json.dumps(BODY), "text/plain"),
+        ("{", "application/json"),
+        ("[]", "application/json"),
+        ('{"model": "small", "prompt": "\\ud800"}', "application/json"),
+        ('{"model": "small", "prompt": "x", "temperature": NaN}', "application/json"),
+    ],
+)
+def test_bodies_that_are_no_request(client, body, kind):
+    answer = client.post("/v1/completions", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
 def test_too_large_a_body_is_refused(client):
     answer = client.post("/v1/completions", content=iter([b" " * (1 << 20)] * 5))
     assert answer.status_code == 413
