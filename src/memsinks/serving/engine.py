@@ -49,8 +49,7 @@ class Engine:
     def submit(self, generations: Sequence[Generation]) -> bool:
         """Queue completions, all or none; False if the queue has no room for them."""
         with self._changed:
-            self._queue = deque(waiting for waiting in self._queue if not waiting.cancelled)
-            if self._stopping or len(self._queue) + len(generations) > self._queue_size:
+            if self._stopping or self._waiting() + len(generations) > self._queue_size:
                 return False
             self._queue.extend(generations)
             self._changed.notify()
@@ -71,34 +70,32 @@ class Engine:
         """Cancel what runs and waits, and end the thread."""
         with self._changed:
             self._stopping = True
-            for generation in (*self._running, *self._queue):
+            left = [*self._running, *self._queue]
+            for generation in left:
                 generation.cancelled = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-        for generation in (*self._running, *self._queue):
+        for generation in left:
             generation.finish("failed")
-        self._running, self._queue = [], deque()
 
     def _serve(self) -> None:
-        while batch := self._next():
+        while (batch := self._next()) is not None:
             try:
-                self._decode(batch)
+                if batch:
+                    self._decode(batch)
             except Exception:
                 # The traceback names no text, and the next batch may be all right.
                 _log.exception("a batch of %d completions failed", len(batch))
                 for generation in batch:
                     generation.finish("failed")
 
-    def _next(self) -> list[Generation]:
-        """The next batch; empty at the end."""
+    def _next(self) -> list[Generation] | None:
+        """The next batch, of those that somebody waits for; None at the end."""
         with self._changed:
-            if not self._stopping:
-                self._running = []
-            while not self._queue and not self._stopping:
+            self._running = []
+            while not self._waiting() and not self._stopping:
                 self._changed.wait()
-            if self._stopping:
-                return []
             until = time.monotonic() + self._wait_seconds
             while len(self._queue) < self.batch_size and not self._stopping:
                 left = until - time.monotonic()
@@ -106,7 +103,12 @@ class Engine:
                     break
                 self._changed.wait(left)
             if self._stopping:
-                return []
-            size = min(self.batch_size, len(self._queue))
-            self._running = [self._queue.popleft() for _ in range(size)]
+                return None
+            while self._waiting() and len(self._running) < self.batch_size:
+                self._running.append(self._queue.popleft())
             return self._running
+
+    def _waiting(self) -> int:
+        """Completions in the queue, without those that nobody waits for any more."""
+        self._queue = deque(waiting for waiting in self._queue if not waiting.cancelled)
+        return len(self._queue)

@@ -67,6 +67,28 @@ def test_a_full_queue_takes_all_or_none(started):
     gate.set()
 
 
+def test_nobody_waiting_is_no_end(started):
+    gate, begun, batches = threading.Event(), threading.Event(), []
+
+    def decode(batch):
+        batches.append(batch)
+        begun.set()
+        gate.wait()
+
+    engine = started(decode, batch_size=2, queue_size=4, wait_seconds=0)
+    first, gone, last = completions(2), completions(2), completions(1)
+    engine.submit(first)
+    begun.wait()
+    engine.submit(gone)
+    for one in gone:
+        one.cancelled = True
+    gate.set()
+    engine.submit(last)
+    wait_until(lambda: len(batches) == 2)
+    assert batches == [first, last]
+    assert engine.alive
+
+
 def test_a_failed_batch_is_told_and_the_next_one_runs(started, caplog):
     done = threading.Event()
 
