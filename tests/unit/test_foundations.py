@@ -39,6 +39,7 @@ ORDER = (
     "certificate",
     "removal",
     "inspection",
+    "serving",
     "experiments",
     "readiness",
     "cli",

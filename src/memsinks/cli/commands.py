@@ -23,6 +23,7 @@ from memsinks.cli.question import defaults
 from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.readiness import Readiness
 from memsinks.cli.reproduce import Reproduce
+from memsinks.cli.serve import Serve
 from memsinks.cli.train import Train, train_defaults
 from memsinks.cli.verify import Verify
 from memsinks.cli.why import Explain
@@ -47,6 +48,7 @@ def commands(arguments: Sequence[str]) -> Any:
         "diff": Diff,
         "doctor": Doctor,
         "forget": Forget,
+        "serve": Serve,
         "verify": Verify,
         "keys": Keys,
         "ledger": LedgerCommand,

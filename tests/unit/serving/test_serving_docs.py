@@ -1,0 +1,28 @@
+"""The example of the documentation."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from memsinks.ledger import Ledger
+from memsinks.runs.lineage import lineage_of
+from memsinks.serving.names import Names
+
+DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
+
+
+def test_the_guard_works_without_the_server(checkpoint, corpus, ledger, monkeypatch):
+    lineage = lineage_of(checkpoint)
+    names = Names.of(lineage, [corpus.path])
+    names.save(checkpoint.parent / "names.parquet")
+    monkeypatch.chdir(checkpoint.parent)
+    code = re.search(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL).group(1)
+    found = {}
+    exec(code, found)
+    assert set(found["mode"].ids) == names.sources["cedar"]
+    assert found["output"].shape[1] > 3
+    Ledger.open("ledger.sqlite").deny(names.sources["cedar"], "request 7")
+    with pytest.raises(PermissionError, match="'cedar' may not be switched on"):
+        exec(code, found)
+    found["exclusions"].stop()
