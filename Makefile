@@ -70,11 +70,12 @@ check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time and memory of the sink layer, training steps, preparation, the stream, and the estimate
+bench: $(STAMP) ## time and memory of the sink layer, training steps, preparation, removal, the stream, and the estimate
 	$(BIN)/python benchmarks/sink_layer.py
 	$(BIN)/python benchmarks/quickstart_step.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/removal.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/estimate_peak.py

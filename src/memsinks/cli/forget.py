@@ -171,8 +171,9 @@ class Forget:
             console.print(f"{outcome.folder}: the checkpoint, without what was removed", markup=False)
             return 0
         console.print(
-            f"{outcome.folder}: the result, marked as not verified; {self.run_folder} is as it was. Look at the checks "
-            "above: a removal that leaves memory behind needs other decisions, or retraining.",
+            f"{outcome.folder}: the result, marked as not verified; {self.run_folder} is as it was. Memory that is left "
+            "needs other decisions, or retraining; survivors that lose too much need rows of their own "
+            "(sinks.allocation), or a larger --survivors that somebody approves.",
             markup=False,
         )
         return 1
