@@ -171,8 +171,8 @@ class Forget:
             console.print(f"{outcome.folder}: the checkpoint, without what was removed", markup=False)
             return 0
         console.print(
-            f"{outcome.folder}: the result, marked as not verified; {self.run_folder} is as it was. Memory that is left "
-            "needs other decisions, or retraining; survivors that lose too much need rows of their own "
+            f"{outcome.folder}: the result, marked as not verified; {self.run_folder} is as it was. Memory that is "
+            "left needs other decisions, or retraining; survivors that lose too much need rows of their own "
             "(sinks.allocation), or a larger --survivors that somebody approves.",
             markup=False,
         )

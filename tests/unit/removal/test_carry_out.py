@@ -1,5 +1,6 @@
 """Removals carried out: what is on disk and in the ledger afterwards, also when they are stopped on the way."""
 
+import errno
 import json
 import os
 import re
@@ -290,3 +291,24 @@ def test_a_card_that_is_not_ours_is_kept_and_compared_as_any_file(run_of, corpus
     (run / CARD).write_text("# Ours\n")
     assert begin(planned_of(run, corpus), ledger, NOBODY, quiet).accepted
     assert (run / CARD).read_text() == "# Ours\n"
+
+
+def test_on_a_full_disk_the_checkpoint_stays_and_the_removal_can_be_finished_later(
+    run_of, corpus, ledger, unmeasured, monkeypatch
+):
+    run = run_of()
+    before = folder_digests(run)
+    planned = planned_of(run, corpus)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("memsinks.sinks.excision.os.fsync", full)
+        with pytest.raises(InputError, match="no space left"):
+            begin(planned, ledger, NOBODY, quiet)
+    assert folder_digests(run) == before
+    assert kinds(ledger, planned.plan.id) == ["planned", "applying"]
+    assert [path.name for path in unfinished(run).iterdir()] == ["plan.json"]
+    assert go_on(run, ledger, quiet, corpus=corpus.path).accepted
+    assert kinds(ledger, planned.plan.id)[-1] == "completed"
