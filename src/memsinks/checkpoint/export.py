@@ -24,7 +24,7 @@ from memsinks.sinks.attach import SinkModel, detach, sinks_of
 from memsinks.sinks.config import mlp_width
 from memsinks.sinks.families import Site, family_of, sites
 from memsinks.sinks.files import read_metadata
-from memsinks.sinks.modes import OFF, OWN, ModeLike, as_mode
+from memsinks.sinks.modes import OFF, OWN, Mode, ModeLike, as_mode
 from memsinks.sinks.routing import fixed_rows
 
 RECORD = "memsinks-export.json"
@@ -105,12 +105,7 @@ def export(
     """
     plain = fold(model, mode)
     mode = as_mode(mode)
-    record: dict[str, Any] = {
-        "format": "memsinks-export",
-        "format_version": 1,
-        "mode": mode.kind,
-        "ids": [format_id(i) for i in mode.ids],
-    }
+    record = export_record(mode)
     known: dict[str, Any] = {}
     if origin is not None:
         record["sinks_sha256"] = read_metadata(Path(origin))[0]["tensors"]["sha256"]
@@ -128,6 +123,16 @@ def export(
             tokenizer.save_pretrained(staging)
         write_card(staging, facts, instead_of=Path(directory) / CARD)
         (staging / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def export_record(mode: Mode) -> dict[str, Any]:
+    """What is written beside an export: which sinks are in it."""
+    return {
+        "format": "memsinks-export",
+        "format_version": 1,
+        "mode": mode.kind,
+        "ids": [format_id(i) for i in mode.ids],
+    }
 
 
 def _widened(site: Site, units: dict[str, Tensor], extra: int, transposed: bool) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """A stock model and its tokenizer as one GGUF file, which llama.cpp runs."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from memsinks.checkpoint.export import fold
+from memsinks.checkpoint.export import RECORD, export_record, fold
 from memsinks.checkpoint.gguf_model import add_shape, check_config, laid_out, named_tensors
 from memsinks.checkpoint.gguf_tokenizer import Vocabulary, read_vocabulary
 from memsinks.errors import ConfigError, InputError
-from memsinks.sinks.modes import OFF, ModeLike
+from memsinks.sinks.modes import OFF, ModeLike, as_mode
 
 GgufType = Literal["f32", "f16", "bf16"]
 """In what the matrices are stored; vectors (norms and biases) are always ``f32``, as llama.cpp wants them."""
@@ -36,7 +37,8 @@ def export_gguf(
 ) -> None:
     """Write :func:`~memsinks.fold`'s model and a tokenizer as one GGUF file.
 
-    Beyond the folded model no more than one of its tensors is held in memory.
+    Beyond the folded model no more than one of its tensors is held in memory. With sinks folded in, a file beside it,
+    ``NAME.gguf.memsinks-export.json``, says which, so that a removal finds it.
 
     Args:
         model: with sinks, of type ``llama`` or ``qwen2``; it is not changed.
@@ -60,6 +62,9 @@ def export_gguf(
         _check_range(tensors)
     with _appearing(file) as part:
         _write(part, plain.config, tensors, vocabulary, dtype)
+        if as_mode(mode) != OFF:
+            record = json.dumps(export_record(as_mode(mode)), indent=1) + "\n"
+            file.with_name(f"{file.name}.{RECORD}").write_text(record)
 
 
 def check_gguf_file(file: Path) -> None:

@@ -55,7 +55,7 @@ def find_residue(subject: Subject, scope: Scope) -> Iterator[Residue]:
     for folder in checkpoints.checkpoints(tree[1]):
         yield _purge(home, folder, "resume checkpoint: weights and moments of removed sinks")
     for folder in tree:
-        yield from _exports(subject, scope, folder, home, inside=True)
+        yield from _exports(scope, folder, home, inside=True)
         yield from _adapters(folder, home, inside=True)
         yield from _quotes(subject, scope, folder, home)
     yield Residue(
@@ -123,23 +123,28 @@ def _quotes(subject: Subject, scope: Scope, folder: Path, home: Path) -> Iterato
             yield _purge(home, path, "quotes the text", "text")
 
 
-def _exports(subject: Subject, scope: Scope, folder: Path, home: Path, *, inside: bool) -> Iterator[Residue]:
+def _exports(scope: Scope, folder: Path, home: Path, *, inside: bool) -> Iterator[Residue]:
     """Stock checkpoints with sinks of the request folded in."""
-    for record in sorted(folder.rglob(EXPORT)) if folder.is_dir() else []:
-        try:
-            content = json.loads(record.read_text())
-            mode, ids = content["mode"], set(content["ids"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        gone = {format_id(int(i)) for i in scope.ids}
-        if mode == "off" or (mode in ("chosen", "placebo") and not ids & gone):
-            continue
-        what = f"export with sinks {mode} folded in"
-        if inside:
-            yield _purge(home, record.parent, what)
-        else:
-            remedy = "remove it and what was copied from it"
-            yield Residue(path=str(record.parent), what=what, holds="weights", action="list", remedy=remedy)
+    for record in sorted(folder.rglob(f"*{EXPORT}")) if folder.is_dir() else []:
+        yield from _export(scope, record, home, inside=inside)
+
+
+def _export(scope: Scope, record: Path, home: Path, *, inside: bool) -> Iterator[Residue]:
+    """A folder with its record inside, or a GGUF file with it beside."""
+    try:
+        content = json.loads(record.read_text())
+        mode, ids = content["mode"], set(content["ids"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    gone = {format_id(int(i)) for i in scope.ids}
+    if mode == "off" or (mode in ("chosen", "placebo") and not ids & gone):
+        return
+    what, remedy = f"export with sinks {mode} folded in", "remove it and what was copied from it"
+    found = record.parent if record.name == EXPORT else record.with_name(record.name.removesuffix(f".{EXPORT}"))
+    if inside:
+        yield _purge(home, found, what)
+    else:
+        yield Residue(path=str(found), what=what, holds="weights", action="list", remedy=remedy)
 
 
 def _adapters(folder: Path, home: Path, *, inside: bool) -> Iterator[Residue]:
@@ -155,12 +160,13 @@ def _adapters(folder: Path, home: Path, *, inside: bool) -> Iterator[Residue]:
 def _relatives(subject: Subject, scope: Scope, home: Path) -> Iterator[Residue]:
     """Beside the checkpoint: exports, adapters, and other checkpoints that were trained on the same text."""
     own = {subject.folder.resolve(), working_directory_of(subject.folder.resolve())}
+    for record in sorted(home.glob(f"*.{EXPORT}")):
+        yield from _export(scope, record, home, inside=False)
     corpus = subject.corpus.hash
     for folder in sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if folder in own:
             continue
-        if (folder / EXPORT).is_file():
-            yield from _exports(subject, scope, folder, home, inside=False)
+        yield from _exports(scope, folder, home, inside=False)
         if (folder / ADAPTER).is_file():
             yield from _adapters(folder, home, inside=False)
         if _trained_on(folder, corpus):

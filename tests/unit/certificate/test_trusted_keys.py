@@ -67,7 +67,11 @@ def test_keys_are_added_retired_and_revoked():
     assert revoke(keys, KEYS[1].public.id, TIME - SECOND)[1].revoked_at == TIME - SECOND
 
 
-@pytest.mark.parametrize("digits", ["", KEYS[0].public.id[:7], "z" * 64, KEYS[0].public.id + "0"])
+@pytest.mark.parametrize(
+    "digits",
+    ["", KEYS[0].public.id[:7], "z" * 64, KEYS[0].public.id + "0"],
+    ids=["none", "beginning", "no digits", "unknown"],
+)
 def test_keys_that_are_not_there(digits):
     with pytest.raises(InputError, match="no key has an ID that begins with"):
         revoke((trusted(KEYS[0]),), digits, TIME)

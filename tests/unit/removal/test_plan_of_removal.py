@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memsinks.errors import CheckpointError, ConfigError, InputError
-from memsinks.ids import to_tensor
+from memsinks.ids import format_id, to_tensor
 from memsinks.removal.plan import RemovalPlan, make_plan, remake
 from memsinks.removal.policy import Policy
 from memsinks.removal.subject import Subject
@@ -170,11 +170,24 @@ def test_residue_is_found_inside_and_outside(run_of, corpus, trained):
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
     shutil.copytree(run, run.parent / "sibling")
+    own = format_id(int(corpus.sequence_ids[corpus.index("cedar-0")]))
+    records = {
+        "folded/memsinks-export.json": ("chosen", [own]),
+        "file.gguf.memsinks-export.json": ("all", []),
+        "off/memsinks-export.json": ("off", []),
+        "other.gguf.memsinks-export.json": ("chosen", ["0" * 16]),
+        "disjoint-run/inside.gguf.memsinks-export.json": ("chosen", [own]),
+    }
+    for name, (mode, ids) in records.items():
+        file = run.parent / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"mode": mode, "ids": ids}))
     plan = make_plan(Subject.open(run, corpus.path), Target(documents=("cedar-0",))).plan
     purged = {item.path for item in plan.residue if item.action == "purge"}
-    assert {"disjoint/report.html", "disjoint-run/notes.json"} <= purged
+    assert {"disjoint/report.html", "disjoint-run/notes.json", "disjoint-run/inside.gguf"} <= purged
     assert any(path.startswith("disjoint-run/checkpoint-") for path in purged)
     assert not any("other.html" in path for path in purged)
     listed = {item.path: item for item in plan.residue if item.action == "list"}
-    assert {str(corpus.path), str(adapter), str(run.parent / "sibling")} == set(listed)
+    beside = {str(run.parent / name) for name in ("tuned", "sibling", "folded", "file.gguf")}
+    assert beside | {str(corpus.path)} == set(listed)
     assert "memsinks forget" in listed[str(run.parent / "sibling")].remedy
