@@ -68,6 +68,19 @@ def appearing(final: Path, blamed: Path) -> Iterator[Path]:
         raise
 
 
+def append_text(file: Path, text: str) -> None:
+    """Add text to the end of a file.
+
+    Raises:
+        InputError: it cannot be written; a full disk is named as such.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise InputError(explain(file, error)) from error
+
+
 def is_full(error: BaseException) -> bool:
     """Whether it tells of a disk, quota or file that has no room left."""
     code = getattr(error, "errno", None)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from memsinks.corpus.files import append_text
 from memsinks.runs.following import Following, moment, span
 
 BAR_WIDTH = 16
@@ -269,8 +270,7 @@ class RunLog(_Follower):
     def say(self, line: str) -> None:
         """Append one line."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(f"{self._now():%Y-%m-%d %H:%M:%S}  {line}\n")
+        append_text(self._file, f"{self._now():%Y-%m-%d %H:%M:%S}  {line}\n")
 
 
 def bar(number: float, most: float, *, ascii_only: bool = False) -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from memsinks.corpus.files import append_text
 from memsinks.errors import InputError
 from memsinks.runs.gauge import HISTOGRAM, Gauge
 from memsinks.runs.gauge import Meter as Meter
@@ -118,8 +119,7 @@ class MetricsWriter(TrainerCallback):
         moment = self._now().isoformat(timespec="seconds").replace("+00:00", "Z")
         text = "".join(_line({"step": state.global_step, **part, "time": moment}) for part in parts)
         if text:
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(text)
+            append_text(self._file, text)
 
 
 def start_metrics(file: Path, step: int) -> list[dict[str, Any]]:

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from memsinks.corpus.files import append_text
 from memsinks.errors import InputError
 from memsinks.runs.gauge import Gauge, exposure_bins, training_flops_per_token
+from memsinks.runs.live import RunLog
 from memsinks.runs.metrics import MetricsWriter, parse_logs, read_metrics, start_metrics
 from memsinks.training.exposures import ExposureCounter
 
@@ -461,3 +463,11 @@ def test_trackio_gets_the_same_numbers_without_a_network(tmp_path, monkeypatch, 
     there = [(e["train/global_step"], e["train/tokens_per_second"]) for e in logs if "train/tokens_per_second" in e]
     here = [(e["step"], e["tokens_per_second"]) for e in read_metrics(tmp_path / "metrics.jsonl") if "loss" in e]
     assert there == here
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_is_named():
+    with pytest.raises(InputError, match="no space left"):
+        RunLog(Path("/dev/full")).say("a line")
+    with pytest.raises(InputError, match="no space left"):
+        append_text(Path("/dev/full"), "an entry")
