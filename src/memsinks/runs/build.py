@@ -275,9 +275,12 @@ def _kept_sinks(config: RunConfig) -> SinkConfig:
 
 
 def _trained(folder: Path) -> np.ndarray:
+    """Sequence IDs of the last training, and of those before it that had sinks."""
     counter = ExposureCounter()
     counter.load(folder)
-    return np.array(sorted(counter.counts), dtype=np.uint64)
+    last = np.array(list(counter.counts), dtype=np.uint64)
+    lineage = Lineage.read(folder)
+    return np.unique(last) if lineage is None else np.union1d(last, lineage.trained["sequence_id"].to_numpy())
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import memsinks
 from memsinks.checkpoint.lineage import LINEAGE, Lineage, Removal, Stage
 from memsinks.corpus import Columns, PrepareConfig, prepare
 from memsinks.errors import CheckpointError, InputError
+from memsinks.ids import to_tensor
 from memsinks.ledger import Ledger
 from memsinks.removal import carry_out
 from memsinks.removal.carry_out import Request, begin
@@ -139,3 +140,14 @@ def test_a_lineage_is_the_same_after_files_and_refuses_what_it_cannot_read(tmp_p
         (tmp_path / LINEAGE).write_text(json.dumps(broken))
         with pytest.raises(CheckpointError, match=r"lineage\.json"):
             Lineage.read(tmp_path)
+
+
+def test_growth_keeps_the_rows_of_every_training_before(trained, corpus, tmp_path):
+    """Three trainings: an ID that only the first one saw still chooses from the first segment in the third."""
+    cedar = {"exposures": {**KEPT["exposures"], "weights": {"cedar": 1.0, "*": 0.0}}}
+    continued(corpus, trained("hashed"), tmp_path / "second", **cedar)
+    continued(corpus, tmp_path / "second", tmp_path / "third", {"grow": 32}, **cedar)
+    first, third = memsinks.load(trained("hashed")), memsinks.load(tmp_path / "third")
+    ids = to_tensor([int(corpus.sequence_ids[corpus.index("ashford-0")])])
+    rows = [model.sink_allocation.rows(ids, model.sink_config, 2).tolist() for model in (first, third)]
+    assert rows[0] == rows[1]
