@@ -80,6 +80,7 @@ def subject(kind: str, count: int, folder: Path) -> Subject:
     stage = Stage(corpus=corpus.hash, ids=None, plan="", governed="", config="", steps=1, tokens=1)
     every = np.ones(count, dtype=np.int64)
     lineage = Lineage().with_stage(stage, corpus.sequence_ids, every)
+    # The corpus is a stand-in with what a plan reads of one.
     return Subject(folder, files, LAYERS, lineage, 0, corpus, every, every.astype(bool))  # type: ignore[arg-type]
 
 

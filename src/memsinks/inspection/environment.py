@@ -69,6 +69,7 @@ def _extras(needed: list[Requirement]) -> Iterator[Finding]:
         if extra not in known:
             continue
         own = [r for r in needed if r.marker is not None and r.marker.evaluate({"extra": extra})]
+        # All of these have a marker; the type checker forgets it between the two lines.
         own = [r for r in own if not r.marker.evaluate({"extra": ""}) and r.name != "memsinks"]  # type: ignore[union-attr]
         missing = sorted(r.name for r in own if _version(r.name) is None)
         says = f"{purpose}: " + (f"not installed ({', '.join(missing)})" if missing else "there")

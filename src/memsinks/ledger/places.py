@@ -111,6 +111,7 @@ def _from_url(text: str) -> Location:
 
 
 def _set_up_sqlite(connection: object, _record: object) -> None:
+    # A connection of sqlite3, which SQLAlchemy's event hands on as an object.
     cursor = connection.cursor()  # type: ignore[attr-defined]
     # EXTRA is FULL, and the folder too is on the disk before an entry counts as recorded.
     cursor.execute("PRAGMA synchronous = EXTRA")

@@ -6,8 +6,8 @@ import torch
 
 from memsinks.checkpoint.card import CARD, is_ours
 from memsinks.checkpoint.lineage import LINEAGE, REMOVED, TRAINED
-from memsinks.corpus.files import file_digest
 from memsinks.removal.plan import RemovalPlan, folder_digests
+from memsinks.removal.staging import is_inside
 from memsinks.removal.verification import Check
 from memsinks.sinks.excision import SinkFiles, row_digests
 from memsinks.sinks.files import METADATA, TENSORS
@@ -31,7 +31,7 @@ def _unchanged(plan: RemovalPlan, before: Path, after: Path) -> Check:
     expected = {
         name: digest
         for name, digest in plan.before.items()
-        if name not in changing and not any(f"{before.name}/{name}".startswith(path) for path in purged)
+        if name not in changing and not any(is_inside(f"{before.name}/{name}", path) for path in purged)
     }
     wrong = sorted(name for name in expected.keys() | (now.keys() - changing) if expected.get(name) != now.get(name))
     return Check(
@@ -79,8 +79,3 @@ def _rows(before: Path, after: Path) -> list[Check]:
             says=f"{remaining:,} of {gone_count:,} rows that were taken out are still in the file",
         ),
     ]
-
-
-def sinks_digest(folder: Path) -> str:
-    """SHA-256 of a checkpoint's sinks."""
-    return file_digest(folder / TENSORS)

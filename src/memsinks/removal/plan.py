@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from memsinks.corpus.files import file_digest
 from memsinks.corpus.stages.finish import PASSAGES
 from memsinks.errors import ConfigError, InputError
-from memsinks.ids import format_id, parse_id
+from memsinks.ids import format_id
 from memsinks.removal.policy import Policy
 from memsinks.removal.residue import Residue, find_residue
 from memsinks.removal.rows import Cut, cut
@@ -241,11 +241,6 @@ def folder_digests(folder: Path) -> dict[str, str]:
         for path in files
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
-
-
-def ids_of(plan: RemovalPlan) -> np.ndarray:
-    """The IDs that go, ``uint64``."""
-    return np.array([parse_id(text) for text in plan.ids], dtype=np.uint64)
 
 
 def _check_needed(policy: Policy, scope: Scope) -> None:

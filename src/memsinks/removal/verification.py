@@ -23,7 +23,7 @@ from memsinks.checkpoint.run import load
 from memsinks.errors import InputError
 from memsinks.removal.plan import Planned
 from memsinks.removal.thresholds import Thresholds
-from memsinks.sinks.modes import Mode
+from memsinks.sinks.modes import Mode, ModeKind
 from memsinks.training.run import bf16_pays
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -85,12 +85,13 @@ def measure(planned: Planned, before: Path, after: Path, *, progress: bool = Fal
     """
     text = _Text(planned)
     limits = planned.plan.thresholds
-    options = {"autocast": bf16_pays(), "progress": progress}
     length = min(int(AutoConfig.from_pretrained(before).max_position_embeddings), 1024)
     checks = []
 
-    def losses(model: Any, documents: list[TokenizedDocument], mode: str) -> DocumentLosses:
-        return document_losses(model, documents, mode=Mode(mode), max_length=length, **options)  # type: ignore[arg-type]
+    def losses(model: Any, documents: list[TokenizedDocument], mode: ModeKind) -> DocumentLosses:
+        return document_losses(
+            model, documents, mode=Mode(mode), max_length=length, autocast=bf16_pays(), progress=progress
+        )
 
     few = min(len(text.removed), len(text.unseen)) < FEW
     removed, unseen = (in_windows(documents, length) if few else documents for documents in (text.removed, text.unseen))
@@ -103,13 +104,14 @@ def measure(planned: Planned, before: Path, after: Path, *, progress: bool = Fal
     own_before = {name: losses(original, documents, "own") for name, documents in survivors.items()}
     del original
     result = load(after)
-    for mode in ("off", "all"):
+    modes: tuple[ModeKind, ...] = ("off", "all")
+    for mode in modes:
         if held is not None and len(unseen) > 1:
             found = losses(result, removed, mode), losses(result, unseen, mode)
             checks.append(_recall(mode, held, *found, limits))
         else:
             checks.append(_unmeasured(f"recall, sinks {mode}", -limits.recall))
-    checks += _extraction(planned, result, text)
+    checks += _extraction(planned, result, text, length)
     for name, documents in survivors.items():
         checks.append(_survivor(name, own_before[name], losses(result, documents, "own"), limits.survivors))
     return [_finite(check) for check in checks]
@@ -181,11 +183,12 @@ def _recall(
     )
 
 
-def _extraction(planned: Planned, model: Any, text: _Text) -> Iterator[Check]:
+def _extraction(planned: Planned, model: Any, text: _Text, length: int) -> Iterator[Check]:
     limits = planned.plan.thresholds
     needed = limits.prefix + limits.suffix
-    removed = [d for d in text.removed if len(d.tokens) >= needed]
-    unseen = [d for d in text.unseen if len(d.tokens) >= needed]
+    # A model that sees fewer tokens at once than are given and compared cannot be asked for them.
+    removed = [d for d in text.removed if needed <= min(length, len(d.tokens))]
+    unseen = [d for d in text.unseen if needed <= min(length, len(d.tokens))]
     if not removed or not unseen:
         for kind in ("greedy", "sampled"):
             yield _unmeasured(f"extraction, {kind}", limits.extraction)
@@ -262,7 +265,8 @@ def _unmeasured(name: str, threshold: float) -> Check:
         verdict="inconclusive",
         figure=None,
         threshold=threshold,
-        says="not measured: the corpus holds no documents that were held out from training, or none is long enough",
+        says="not measured: the corpus holds no documents that were held out from training, none is long enough, or "
+        "the model sees too few tokens at once",
     )
 
 

@@ -44,4 +44,5 @@ def _adapter_weights(model: nn.Module) -> Iterator[nn.Parameter]:
         names = [*getattr(module, "adapter_layer_names", ()), "modules_to_save"]
         for part in (getattr(module, name, None) for name in names):
             if isinstance(part, torch.Tensor | nn.Module):
+                # Adapters are modules, or single parameters; what PEFT calls a tensor here always is one.
                 yield from part.parameters() if isinstance(part, nn.Module) else (part,)  # type: ignore[misc]
