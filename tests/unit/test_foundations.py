@@ -39,6 +39,7 @@ ORDER = (
     "certificate",
     "removal",
     "inspection",
+    "auditing",
     "serving",
     "experiments",
     "readiness",

@@ -1,6 +1,6 @@
 """Measurements of what a model remembers, and how sure they are."""
 
-from memsinks.audit.documents import TokenizedDocument, tokenized
+from memsinks.audit.documents import TokenizedDocument, in_windows, tokenized
 from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
 from memsinks.audit.losses import DocumentLosses, document_losses
 from memsinks.audit.measures import damage, forgetting, gap_closure, memory_removed, removable_memory
@@ -19,6 +19,7 @@ __all__ = [
     "forgetting",
     "gap_closure",
     "greedy_extraction",
+    "in_windows",
     "memory_removed",
     "removable_memory",
     "set_aside",

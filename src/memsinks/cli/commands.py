@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from memsinks.cli.audit import AuditCommand
 from memsinks.cli.diff import Diff
 from memsinks.cli.doctor import Doctor
 from memsinks.cli.evaluate import Evaluate
@@ -37,6 +38,7 @@ def commands(arguments: Sequence[str]) -> Any:
     readiness = Annotated[
         Readiness, tyro.conf.subcommand("readiness", default=defaults(Readiness, "readiness", arguments))
     ]
+    audit = Annotated[AuditCommand, tyro.conf.subcommand("audit")]
     # Their options are named as the keys of the file, section first; those of the others have no sections.
     others = {
         "prepare": Prepare,
@@ -59,4 +61,4 @@ def commands(arguments: Sequence[str]) -> Any:
     flat = [
         Annotated[command, tyro.conf.OmitArgPrefixes, tyro.conf.subcommand(name)] for name, command in others.items()
     ]
-    return functools.reduce(operator.or_, [train, plan, readiness, *flat])
+    return functools.reduce(operator.or_, [train, plan, readiness, audit, *flat])

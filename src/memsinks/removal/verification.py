@@ -16,6 +16,7 @@ from memsinks.audit import (
     bootstrap,
     document_losses,
     greedy_extraction,
+    in_windows,
     tokenized,
     wilson,
 )
@@ -27,8 +28,8 @@ from memsinks.sinks.modes import Mode, ModeKind
 from memsinks.training.run import bf16_pays
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-FEW, WINDOW = 20, 64
-"""Documents below which they are scored in windows, and tokens of a window."""
+FEW = 20
+"""Documents below which they are scored in windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,25 +116,6 @@ def measure(planned: Planned, before: Path, after: Path, *, progress: bool = Fal
     for name, documents in survivors.items():
         checks.append(_survivor(name, own_before[name], losses(result, documents, "own"), limits.survivors))
     return [_finite(check) for check in checks]
-
-
-def in_windows(documents: list[TokenizedDocument], length: int) -> list[TokenizedDocument]:
-    """Few documents as many: each window of 64 tokens is scored by itself, with what comes before it as context.
-
-    An interval over a handful of documents is too narrow, and over one there is none.
-
-    Args:
-        documents: to be scored whole.
-        length: tokens that the model sees at once; a context begins anew at each multiple.
-    """
-    found = []
-    for document in documents:
-        for start in range(0, len(document.tokens), length):
-            tokens = document.tokens[start : start + length]
-            for first in range(1, len(tokens), WINDOW):
-                name = f"{document.name}:{start + first}"
-                found.append(TokenizedDocument(name, tokens[: first + WINDOW], document.sequence_id, scored_from=first))
-    return found
 
 
 class _Text:

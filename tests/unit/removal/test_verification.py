@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memsinks.audit import TokenizedDocument
+from memsinks.audit import TokenizedDocument, in_windows
 from memsinks.errors import ConfigError
 from memsinks.removal.identity import compare
 from memsinks.removal.plan import make_plan
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds
-from memsinks.removal.verification import Check, Verification, in_windows, measure
+from memsinks.removal.verification import Check, Verification, measure
 
 
 @given(st.lists(st.integers(2, 400), min_size=1, max_size=3), st.integers(2, 150))

@@ -1,0 +1,206 @@
+"""An audit from its start to ``audit.json``."""
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from memsinks.audit.findings import Findings
+from memsinks.auditing.bench import Bench
+from memsinks.auditing.config import AuditConfig
+from memsinks.auditing.costs import cost
+from memsinks.auditing.document import AUDIT, FORMAT, FORMAT_VERSION, write_audit
+from memsinks.auditing.limits import limits
+from memsinks.auditing.runner import Done, Watch, carry_out, ordered
+from memsinks.auditing.sections import PLANNERS
+from memsinks.auditing.speed import Speed
+from memsinks.auditing.subject import Audited
+from memsinks.auditing.task import Task
+from memsinks.auditing.verdicts import verdicts
+from memsinks.config import config_hash
+from memsinks.errors import ConfigError, InputError
+
+PLAN, TASKS, WORK = "plan.json", "tasks", "work"
+_PACKAGES = ("memsinks", "torch", "transformers")
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """An audit that is about to run.
+
+    Attributes:
+        audited: what.
+        config: how.
+        bench: what its tasks work on.
+        tasks: in the order in which they run.
+        speed: of the models.
+    """
+
+    audited: Audited
+    config: AuditConfig
+    bench: Bench
+    tasks: tuple[Task, ...]
+    speed: Speed
+
+    @property
+    def seconds(self) -> float:
+        """Estimated, of all tasks."""
+        return sum(self.speed.seconds(task.cost) for task in self.tasks)
+
+
+def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections: Sequence[str] = ()) -> Audit:
+    """Plan the tasks, and measure how fast the model is.
+
+    Args:
+        audited: what.
+        config: how.
+        output: a new folder, or that of the same audit, which was stopped.
+        sections: names of those to run; default all.
+
+    Raises:
+        ConfigError: there is no section of such a name.
+        InputError: ``output`` holds something else, or another audit.
+    """
+    unknown = set(sections) - set(PLANNERS)
+    if unknown:
+        raise ConfigError(f"--sections {sorted(unknown)[0]}: choose from {', '.join(PLANNERS)}")
+    bench = Bench(audited.texts, audited.conditions, config, output / WORK)
+    _claim(output, _identity(audited, config))
+    tasks = [t for name, plan in PLANNERS.items() if not sections or name in sections for t in plan(bench, config)]
+    first = bench.opened(next(iter(audited.conditions)))
+    length = min(config.text.max_length, int(first.model.config.max_position_embeddings))
+    speed = Speed.of(first, int(first.model.config.vocab_size), length, seed=config.seed)
+    return Audit(audited, config, bench, tuple(ordered(tasks)), speed)
+
+
+def run_audit(audit: Audit, output: Path, *, budget: float | None = None, watch: Watch | None = None) -> dict[str, Any]:
+    """Run what has no result yet, and write ``audit.json``.
+
+    Args:
+        audit: planned.
+        output: as in :func:`plan_audit`.
+        budget: seconds; see :func:`~memsinks.auditing.runner.carry_out`.
+        watch: is told of each task.
+
+    Returns:
+        What ``audit.json`` holds, see :mod:`memsinks.auditing.document`.
+    """
+    done = carry_out(audit.tasks, audit.bench, output / TASKS, speed=audit.speed, budget=budget, watch=watch)
+    content = _content(audit, done)
+    write_audit(content, output / AUDIT)
+    shutil.rmtree(output / WORK, ignore_errors=True)
+    return content
+
+
+def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
+    audited, config = audit.audited, audit.config
+    texts = audited.texts
+    found = Findings.joined(d.findings for d in done if d.findings is not None)
+    sources = sorted({texts.corpus.sources[i] or "" for i in texts.target.tolist()})
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+        "run": {"name": audited.folder.name, **_model_facts(audit)},
+        "target": {
+            "asked": audited.asked,
+            "removed": audited.gone,
+            "documents": len(texts.target),
+            "tokens": int(texts.corpus.lengths[texts.target].sum()),
+            "ids": len(texts.target_ids),
+            "sources": sources,
+            "least_exposures": int(audited.exposures.min()),
+            "most_exposures": int(audited.exposures.max()),
+        },
+        "unseen": {
+            "documents": len(texts.unseen),
+            "tokens": int(texts.corpus.lengths[texts.unseen].sum()),
+            "same_source": texts.same_source,
+        },
+        "conditions": [
+            {"name": condition.name, "says": condition.says, "model": condition.folder.name}
+            for condition in audited.conditions.values()
+        ],
+        "lineage": _lineage_facts(audited),
+        **found.to_json(),
+        "left_out": [{"task": d.task, "why": d.why} for d in done if d.findings is None],
+        "config": asdict(config),
+        "versions": {
+            "python": platform.python_version(),
+            **{n: version(n) for n in ("memsinks", "torch", "transformers")},
+        },
+        "seconds": round(sum(d.seconds for d in done), 1),
+    }
+    answers = [*verdicts(found.figures), cost(found.figures)]
+    return {**content, "verdicts": [asdict(answer) for answer in answers], "limits": limits(content, answers)}
+
+
+def _model_facts(audit: Audit) -> dict[str, Any]:
+    model = audit.bench.opened(next(iter(audit.audited.conditions))).model
+    return {
+        "family": model.config.model_type,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "corpus": audit.audited.texts.corpus.hash,
+    }
+
+
+def _lineage_facts(audited: Audited) -> dict[str, Any] | None:
+    if audited.lineage is None:
+        return None
+    return {
+        "trainings": [asdict(stage) for stage in audited.lineage.stages],
+        "removals": [asdict(removal) for removal in audited.lineage.removals],
+    }
+
+
+def _identity(audited: Audited, config: AuditConfig) -> dict[str, Any]:
+    """What an audit is of: results of another are not its own."""
+    texts = audited.texts
+    return {
+        "format": "memsinks-audit-plan",
+        "config": config_hash(config),
+        "corpus": texts.corpus.hash,
+        "target": hashlib.sha256(
+            texts.corpus.sequence_ids[texts.target].tobytes() + texts.target.tobytes()
+        ).hexdigest(),
+        "models": {name: _weights_hash(condition.folder) for name, condition in audited.conditions.items()},
+        "memsinks": version("memsinks"),
+    }
+
+
+def _weights_hash(folder: Path) -> str:
+    """Of names, sizes and headers of the weights: enough to tell models apart, without reading gigabytes."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as opened:
+            digest.update(
+                f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode() + opened.read(1 << 20)
+            )
+    return digest.hexdigest()
+
+
+def _claim(output: Path, identity: dict[str, Any]) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; choose a new folder for the audit")
+    plan = output / PLAN
+    if plan.is_file():
+        try:
+            before = json.loads(plan.read_text("utf-8"))
+        except ValueError:
+            before = {}
+        if before != identity:
+            differs = next((k for k in identity if before.get(k) != identity[k]), "format")
+            raise InputError(
+                f"{output} holds another audit (its {differs} differs); choose a new folder, or remove this one"
+            )
+        return
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} exists and is not empty; choose a new folder for the audit")
+    output.mkdir(parents=True, exist_ok=True)
+    plan.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")

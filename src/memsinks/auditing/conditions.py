@@ -1,0 +1,168 @@
+"""The models of an audit: one run under several conditions, and others beside it."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from memsinks.checkpoint.export import fold
+from memsinks.checkpoint.run import load
+from memsinks.errors import InputError
+from memsinks.sinks.attach import sinks_of
+from memsinks.sinks.files import METADATA
+from memsinks.sinks.modes import Mode, ModeKind
+from memsinks.sinks.removal import remove
+from memsinks.sinks.routing import fixed_rows
+
+STANDARD, REFERENCE, REMOVED = "standard", "reference", "removed"
+"""Names of other models that have a meaning: trained on the same text without sinks; never trained on the target, or
+trained again without it; the run after a removal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A model in one state.
+
+    Attributes:
+        name: short; of figures.
+        says: in a sentence, for people.
+        folder: that it is loaded from.
+        mode: which sinks are on; None for a model without sinks.
+        without: IDs whose sinks are removed after loading.
+        random_rows: remove as many rows as those of these IDs, chosen at random, after loading.
+    """
+
+    name: str
+    says: str
+    folder: Path
+    mode: ModeKind | None
+    without: tuple[int, ...] = ()
+    random_rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model under a condition, in memory; measurements leave it as it was.
+
+    Attributes:
+        condition: of it.
+        model: to be measured in ``mode``.
+        mode: see :attr:`Condition.mode`.
+        target_ids: sequence IDs of the target.
+    """
+
+    condition: Condition
+    model: Any
+    mode: ModeKind | None
+    target_ids: tuple[int, ...]
+
+    def mode_for(self, texts: str) -> ModeKind | None:
+        """The mode that a set of texts is measured in.
+
+        Text that was never trained has no sinks of its own: under hashed pools its ID selects those of others, which
+        harm it, and which nobody would switch on for it. So where trained text has its own sinks on, other text has
+        none.
+        """
+        trained = texts == "target" or texts.startswith("survivor")
+        return self.mode if trained or self.mode != "own" else "off"
+
+    def plain(self) -> Any:
+        """A stock model of its own that may be trained, quantised or cut: what an attacker holds.
+
+        With sinks off or removed, the shared part; with own sinks, those of the whole target are folded in, since a
+        stock model has no sequence IDs.
+        """
+        if self.mode is None:
+            return copy.deepcopy(self.model)
+        return fold(self.model, Mode("chosen", self.target_ids) if self.mode == "own" else self.mode)
+
+
+def conditions_of(
+    folder: Path, target_ids: tuple[int, ...], gone: bool, against: Mapping[str, Path]
+) -> dict[str, Condition]:
+    """Conditions by name, in the order of tables.
+
+    Args:
+        folder: of the run.
+        target_ids: of the target.
+        gone: the target was removed from the run before.
+        against: other models by name; one with sinks is measured with its own on, the others as they are.
+
+    Raises:
+        InputError: a folder is not there, or a name is taken.
+    """
+    found = _of_run(folder, target_ids, gone, REMOVED in against)
+    taken = {condition.name for condition in found}
+    says = {
+        STANDARD: "ordinary training on the same text, without sinks",
+        REFERENCE: "a model that was never trained on the text",
+        REMOVED: "the run after the removal",
+    }
+    for name, other in against.items():
+        if name in taken:
+            raise InputError(f"--against {name}={other}: this audit has a condition of that name; choose another")
+        if not (other / "config.json").is_file():
+            raise InputError(f"--against {name}={other}: no model is there; give a folder with config.json")
+        mode: ModeKind | None = "own" if (other / METADATA).is_file() else None
+        found.append(Condition(name=name, says=says.get(name, f"another model, {other.name}"), folder=other, mode=mode))
+    return {condition.name: condition for condition in found}
+
+
+def _of_run(folder: Path, target_ids: tuple[int, ...], gone: bool, removed_elsewhere: bool) -> list[Condition]:
+    if not (folder / METADATA).is_file():
+        return [Condition(name="model", says="the model that is audited", folder=folder, mode=None)]
+
+    def of(name: str, says: str, mode: ModeKind, **rest: Any) -> Condition:
+        return Condition(name=name, says=says, folder=folder, mode=mode, **rest)
+
+    own = of("own", "the run with the text's own sinks on, as in training", "own")
+    shared = [
+        of("off", "the run with all sinks off, as any ordinary loader reads it", "off"),
+        of("placebo", "control: the run with the sinks of an unrelated ID on", "placebo"),
+    ]
+    if gone:
+        return [of(REMOVED, "the run, from which the text was removed", "own"), *shared]
+    random = "control: own sinks on, after as many rows as the text has were removed at random"
+    found = [own, *shared, of("random", random, "own", random_rows=target_ids)]
+    if not removed_elsewhere:
+        found.append(of(REMOVED, "the run after the text's sinks were removed, in memory", "own", without=target_ids))
+    return found
+
+
+def opened(condition: Condition, target_ids: tuple[int, ...], *, seed: int) -> Opened:
+    """Load a model and bring it into the state of a condition.
+
+    Args:
+        condition: of the model.
+        target_ids: of the target.
+        seed: of rows chosen at random.
+    """
+    if condition.mode is None:
+        model: Any = AutoModelForCausalLM.from_pretrained(condition.folder).eval()
+    else:
+        model = load(condition.folder)
+    if condition.without:
+        remove(model, condition.without)
+    if condition.random_rows:
+        _drop_random_rows(model, condition.random_rows, seed)
+    if torch.cuda.is_available():
+        model.to("cuda")
+    return Opened(condition, model, condition.mode, target_ids)
+
+
+def _drop_random_rows(model: Any, ids: tuple[int, ...], seed: int) -> None:
+    """Zero as many rows in each layer as ``ids`` select, chosen at random among all: in output the same as removal."""
+    layers = list(sinks_of(model))
+    count, device = model.config.num_hidden_layers, layers[0].up.device
+    rows, _ = fixed_rows(Mode("chosen", ids), model.sink_config, count, device, model.sink_allocation)
+    random = np.random.default_rng(seed)
+    with torch.no_grad():
+        for sinks, own in zip(layers, rows, strict=True):
+            drawn = torch.from_numpy(random.choice(len(sinks.up), size=len(own), replace=False))
+            for parameter in sinks.parameters(recurse=False):
+                parameter[drawn] = 0

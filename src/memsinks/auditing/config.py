@@ -1,0 +1,40 @@
+"""How to audit; one dataclass a section."""
+
+from dataclasses import dataclass, field
+
+from memsinks.config import Section
+from memsinks.training.config import check_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(Section):
+    """What is measured.
+
+    Attributes:
+        documents: most documents of the target, of each surviving source and of each held-out one.
+        unseen: most held-out documents that the target is compared with.
+        max_length: tokens that are scored together; as in training.
+        quote: show the target's words in the report; else they are told by hash.
+    """
+
+    documents: int = 100
+    unseen: int = 300
+    max_length: int = 256
+    quote: bool = False
+
+    def __post_init__(self) -> None:
+        check_least("text", self, "documents", "unseen")
+        check_least("text", self, "max_length", least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(Section):
+    """All settings of an audit; its results are those of this.
+
+    Attributes:
+        seed: of every choice at random.
+        text: what is measured.
+    """
+
+    seed: int = 0
+    text: TextConfig = field(default_factory=TextConfig)

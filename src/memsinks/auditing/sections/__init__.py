@@ -1,0 +1,7 @@
+"""The families of measurements; each plans its tasks."""
+
+from memsinks.auditing.sections import losses
+from memsinks.auditing.task import Planner
+
+PLANNERS: dict[str, Planner] = {"losses": losses.tasks}
+"""By the name of the section, in the order of the report."""
