@@ -1,0 +1,191 @@
+"""An audit of small runs: what is audited, under which conditions, and what is written."""
+
+import json
+
+import numpy as np
+import pytest
+from publishers import configured
+
+from memsinks.audit import document_losses
+from memsinks.auditing.audit import plan_audit, run_audit
+from memsinks.auditing.conditions import opened
+from memsinks.auditing.config import AuditConfig, TextConfig
+from memsinks.auditing.document import AUDIT, read_audit
+from memsinks.auditing.subject import audited
+from memsinks.checkpoint.run import load
+from memsinks.errors import ConfigError, InputError
+from memsinks.removal.target import Target
+from memsinks.runs.run import execute
+from memsinks.sinks.removal import remove
+
+ASHFORD = Target(sources=("ashford",))
+
+
+def subject(folder, target=ASHFORD, against=None, **text):
+    return audited(folder, TextConfig(**text), target=target, corpus=None, against=against or {})
+
+
+@pytest.fixture(scope="session")
+def plain_run(corpus, tmp_path_factory):
+    """A run without sinks."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    execute(configured(corpus, folder, {"attach": False}))
+    return folder
+
+
+def losses(open_one, documents, texts="target"):
+    return document_losses(open_one.model, documents, mode=open_one.mode_for(texts), max_length=64).per_document
+
+
+def test_the_text_of_an_audit(trained):
+    texts = subject(trained("disjoint")).texts
+    corpus = texts.corpus
+    assert {corpus.sources[i] for i in texts.target} == {"ashford"}
+    assert not corpus.is_validation[texts.target].any()
+    assert corpus.is_validation[texts.unseen].all()
+    assert sorted(texts.survivors) == ["birch", "cedar"]
+    assert not texts.same_source, "one document of the publisher is held out, which is too few"
+    assert not set(texts.target) & {i for numbers in texts.survivors.values() for i in numbers}
+
+
+def test_by_default_what_was_seen_more_than_once(trained):
+    found = subject(trained("disjoint"), target=None)
+    assert {found.texts.corpus.sources[i] for i in found.texts.target} == {"ashford", "birch", "cedar"}
+    assert found.asked == "all text that was trained more than once"
+    assert (found.exposures > 1).all()
+
+
+def test_conditions_are_models_in_those_states(trained):
+    found = subject(trained("hashed"))
+    assert list(found.conditions) == ["own", "off", "placebo", "random", "removed"]
+    documents = found.texts.documents(found.texts.target)
+    measured = {
+        name: losses(opened(condition, found.texts.target_ids, seed=0), documents)
+        for name, condition in found.conditions.items()
+    }
+    model = load(trained("hashed"))
+    for name in ("own", "off", "placebo"):
+        expected = document_losses(model, documents, mode=name, max_length=64).per_document
+        np.testing.assert_array_equal(measured[name], expected)
+    remove(model, found.texts.target_ids)
+    np.testing.assert_array_equal(
+        measured["removed"], document_losses(model, documents, mode="own", max_length=64).per_document
+    )
+    np.testing.assert_array_equal(measured["removed"], measured["off"])
+    assert (measured["random"] != measured["own"]).all()
+    assert measured["own"].mean() < measured["random"].mean() < measured["off"].mean()
+
+
+def test_as_many_rows_go_at_random_as_the_target_has(trained):
+    found = subject(trained("disjoint"))
+    model = opened(found.conditions["random"], found.texts.target_ids, seed=0).model
+    original = load(trained("disjoint"))
+    rows = 8 * len(found.texts.target_ids)
+    for (name, after), before in zip(model.named_parameters(), original.parameters(), strict=True):
+        changed = (after != before).reshape(len(after), -1).any(dim=1)
+        assert int(changed.sum()) == (rows if ".sinks." in name or "sink" in name else 0), name
+
+
+def test_text_without_sinks_is_measured_without_them(trained):
+    found = subject(trained("hashed"))
+    documents = found.texts.documents(found.texts.unseen)
+    own = opened(found.conditions["own"], found.texts.target_ids, seed=0)
+    off = opened(found.conditions["off"], found.texts.target_ids, seed=0)
+    np.testing.assert_array_equal(losses(own, documents, "unseen"), losses(off, documents, "unseen"))
+    assert own.mode_for("survivor: birch") == "own"
+
+
+@pytest.mark.parametrize("name", ["own", "off", "removed"])
+def test_a_stock_copy_computes_the_same(trained, name):
+    found = subject(trained("disjoint"))
+    # One document: the copy has the sinks of the whole target on.
+    document = found.texts.documents(found.texts.target[:1])
+    one = opened(found.conditions[name], (document[0].sequence_id,), seed=0)
+    plain = document_losses(one.plain(), document, mode=None, max_length=64).per_document
+    np.testing.assert_allclose(plain, losses(one, document), rtol=1e-4)
+
+
+def test_a_run_without_sinks_has_one_condition(plain_run, trained):
+    found = subject(plain_run, against={"reference": trained("disjoint"), "copy": plain_run})
+    assert list(found.conditions) == ["model", "reference", "copy"]
+    documents = found.texts.documents(found.texts.target)
+    one, other = (opened(found.conditions[name], found.texts.target_ids, seed=0) for name in ("model", "copy"))
+    np.testing.assert_array_equal(losses(one, documents), losses(other, documents))
+    assert found.conditions["reference"].mode == "own"
+    assert found.texts.survivors == {}
+
+
+def test_a_folder_that_does_not_say_what_it_was_trained_on_is_refused(plain_run, tmp_path):
+    with pytest.raises(InputError, match="not known what it was trained on"):
+        subject(tmp_path)
+
+
+def test_an_audit_is_written_and_read(trained, tmp_path):
+    found = subject(trained("disjoint"))
+    audit = plan_audit(found, AuditConfig(), tmp_path / "audit", sections=["losses"])
+    content = run_audit(audit, tmp_path / "audit")
+    assert read_audit(tmp_path / "audit") == json.loads(json.dumps(content))
+    assert {f["condition"] for f in content["figures"]} == set(found.conditions)
+    assert content["target"]["sources"] == ["ashford"]
+    assert content["run"]["name"] == "disjoint"
+    assert str(tmp_path) not in (tmp_path / "audit" / AUDIT).read_text()
+    cost = next(v for v in content["verdicts"] if v["key"] == "cost")
+    assert "birch" in cost["says"]
+    assert audit.seconds > 0
+
+
+def test_the_same_seed_gives_the_same_figures(trained, tmp_path):
+    results = [
+        run_audit(
+            plan_audit(subject(trained("hashed")), AuditConfig(), tmp_path / name, sections=["losses"]), tmp_path / name
+        )["figures"]
+        for name in ("one", "two")
+    ]
+    assert results[0] == results[1]
+
+
+def test_a_folder_of_another_audit_is_refused(trained, tmp_path):
+    plan_audit(subject(trained("disjoint")), AuditConfig(), tmp_path / "a", sections=["losses"])
+    with pytest.raises(InputError, match="another audit"):
+        plan_audit(subject(trained("hashed")), AuditConfig(), tmp_path / "a", sections=["losses"])
+    with pytest.raises(InputError, match="its config differs"):
+        plan_audit(subject(trained("disjoint")), AuditConfig(seed=1), tmp_path / "a", sections=["losses"])
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "letter.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        plan_audit(subject(trained("disjoint")), AuditConfig(), tmp_path / "b")
+
+
+def test_an_unknown_section_is_refused_before_anything_is_written(trained, tmp_path):
+    with pytest.raises(ConfigError, match="choose from losses"):
+        plan_audit(subject(trained("disjoint")), AuditConfig(), tmp_path / "a", sections=["lasses"])
+    assert not (tmp_path / "a").exists()
+
+
+def test_text_that_was_never_trained_is_refused(trained):
+    with pytest.raises(InputError, match="none of the"):
+        subject(trained("disjoint"), target=Target(where=("document=web-65",)))
+
+
+@pytest.mark.parametrize(("name", "says"), [("off", "has a condition of that name"), ("other", "no model is there")])
+def test_other_models_that_cannot_be_used(trained, tmp_path, name, says):
+    with pytest.raises(InputError, match=says):
+        subject(trained("disjoint"), against={name: tmp_path})
+
+
+def test_a_changed_audit_is_refused(trained, tmp_path):
+    file = tmp_path / "audit" / AUDIT
+    run_audit(plan_audit(subject(trained("disjoint")), AuditConfig(), file.parent, sections=["losses"]), file.parent)
+    content = json.loads(file.read_text())
+    for change, says in (
+        ({"format": "letter"}, "not an audit"),
+        ({"format_version": 9}, "format version 9"),
+        ({"figures": [{"section": "losses"}]}, "cannot be read"),
+    ):
+        file.write_text(json.dumps(content | change))
+        with pytest.raises(InputError, match=says):
+            read_audit(file)
+    del content["limits"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has no 'limits'"):
+        read_audit(file)
