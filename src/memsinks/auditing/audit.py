@@ -17,14 +17,14 @@ from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.costs import cost
 from memsinks.auditing.document import AUDIT, FORMAT, FORMAT_VERSION, write_audit
 from memsinks.auditing.limits import limits
-from memsinks.auditing.runner import Done, Watch, carry_out, ordered
-from memsinks.auditing.sections import PLANNERS
+from memsinks.auditing.runner import Done, Watch, carry_out
+from memsinks.auditing.sections import check_sections, planned
 from memsinks.auditing.speed import Speed
 from memsinks.auditing.subject import Audited
 from memsinks.auditing.task import Task
 from memsinks.auditing.verdicts import verdicts
 from memsinks.config import config_hash
-from memsinks.errors import ConfigError, InputError
+from memsinks.errors import InputError
 
 PLAN, TASKS, WORK = "plan.json", "tasks", "work"
 _PACKAGES = ("memsinks", "torch", "transformers")
@@ -67,16 +67,14 @@ def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections:
         ConfigError: there is no section of such a name.
         InputError: ``output`` holds something else, or another audit.
     """
-    unknown = set(sections) - set(PLANNERS)
-    if unknown:
-        raise ConfigError(f"--sections {sorted(unknown)[0]}: choose from {', '.join(PLANNERS)}")
+    check_sections(sections)
     bench = Bench(audited.texts, audited.conditions, config, output / WORK)
     _claim(output, _identity(audited, config))
-    tasks = [t for name, plan in PLANNERS.items() if not sections or name in sections for t in plan(bench, config)]
+    tasks = planned(bench, sections)
     first = bench.opened(next(iter(audited.conditions)))
     length = min(config.text.max_length, int(first.model.config.max_position_embeddings))
     speed = Speed.of(first, int(first.model.config.vocab_size), length, seed=config.seed)
-    return Audit(audited, config, bench, tuple(ordered(tasks)), speed)
+    return Audit(audited, config, bench, tasks, speed)
 
 
 def run_audit(audit: Audit, output: Path, *, budget: float | None = None, watch: Watch | None = None) -> dict[str, Any]:

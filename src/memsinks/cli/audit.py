@@ -72,12 +72,15 @@ class AuditCommand(AuditConfig):
     """Families of measurements to run; default all."""
     budget: Duration | None = None
     """Most time to spend, such as 90s, 5m or 2h: what would take longer is left out, and the report says so."""
+    calibrate: int = 0
+    """Also audit so many sets of text that was never trained, to see how often an innocent model is accused."""
     estimate: bool = False
     """Say what the audit would take, and end."""
 
     def run(self) -> None:
         """Run the command."""
         from memsinks.auditing.audit import plan_audit, run_audit
+        from memsinks.auditing.calibration import calibrate
         from memsinks.auditing.subject import audited
 
         console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -90,6 +93,8 @@ class AuditCommand(AuditConfig):
             return
         with Watching(audit.seconds, self.output / LOG, console) as watch:
             content = run_audit(audit, self.output, budget=self.budget, watch=watch)
+            if self.calibrate:
+                _show_calibration(calibrate(audit, self.output, self.calibrate, sections=self.sections, watch=watch))
         self._show(content)
 
     def _target(self) -> "Target | None":
@@ -120,6 +125,13 @@ def _estimate(audit: "Audit") -> Table:
         table.add_row(section, str(len(own)), _shown(sum(audit.speed.seconds(task.cost) for task in own)))
     table.add_row("all", str(len(audit.tasks)), _shown(audit.seconds))
     return table
+
+
+def _show_calibration(content: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Of {content['sets']} sets of text that was never trained, accused:")
+    for question in content["questions"]:
+        console.print(f"  {question['yes']} ({question['question']})", markup=False)
 
 
 def _shown(seconds: float) -> str:

@@ -8,6 +8,7 @@ from publishers import configured
 
 from memsinks.audit import document_losses
 from memsinks.auditing.audit import plan_audit, run_audit
+from memsinks.auditing.calibration import CALIBRATION, calibrate
 from memsinks.auditing.conditions import opened
 from memsinks.auditing.config import AuditConfig, TextConfig
 from memsinks.auditing.document import AUDIT, read_audit
@@ -189,3 +190,24 @@ def test_a_changed_audit_is_refused(trained, tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match="has no 'limits'"):
         read_audit(file)
+
+
+def test_held_out_text_is_not_accused(trained, tmp_path):
+    found = subject(trained("disjoint"), documents=4)
+    audit = plan_audit(found, AuditConfig(), tmp_path / "audit", sections=["losses"])
+    content = calibrate(audit, tmp_path / "audit", 2, sections=["losses"])
+    assert (content["sets"], content["documents"], content["condition"]) == (2, 4, "removed")
+    assert json.loads((tmp_path / "audit" / CALIBRATION).read_text()) == content
+    results = sorted((tmp_path / "audit" / "calibration").glob("tasks-*/*.json"))
+    assert len(results) == 2, "one condition, two sets"
+    values = [json.loads(file.read_text())["findings"]["documents"] for file in results]
+    targets = [{row["document"] for row in rows if row["texts"] == "target"} for rows in values]
+    assert targets[0] != targets[1]
+    held_out = {found.texts.corpus.documents[i] for i in found.texts.unseen}
+    assert all(target <= held_out and len(target) == 4 for target in targets)
+
+
+def test_too_little_held_out_text_to_calibrate(trained, tmp_path):
+    audit = plan_audit(subject(trained("disjoint"), unseen=6), AuditConfig(), tmp_path / "audit", sections=["losses"])
+    with pytest.raises(InputError, match="too few to draw"):
+        calibrate(audit, tmp_path / "audit", 2)
