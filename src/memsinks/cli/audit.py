@@ -57,7 +57,7 @@ class AuditCommand(AuditConfig):
     """The corpus it was trained on, a folder or a URL; default the one that its run file names."""
     against: tuple[str, ...] = ()
     """Other models to measure beside it, NAME=FOLDER: standard (trained without sinks), reference (never trained on the
-    text), removed (the run after a removal), or any other name."""
+    text), removed (the run after a removal) or own (before one), or any other name."""
     sources: tuple[str, ...] = ()
     """Sources to audit; default what was removed from the run, or else what it saw more than once."""
     groups: tuple[str, ...] = ()
