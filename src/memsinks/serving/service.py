@@ -151,13 +151,9 @@ class Service:
         if router is not None:
             exclusions.refresh()
             made = router(lineage, exclusions)
-            if refused := sum(isinstance(guard.mode(Wanted(sources=(s,))), Refusal) for s in made.sources):
-                _log.warning(
-                    "%d of %d sources may not be switched on at once, see max_ids; prompts like their text run without "
-                    "sinks",
-                    refused,
-                    len(made.sources),
-                )
+            # Anew: what was read before the index was made may be too old by now.
+            exclusions.refresh()
+            _warn_of_large(made, guard)
         tokenizer = load_tokenizer(folder)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(name or folder.resolve().name, model, tokenizer, guard, exclusions, limits, made)
@@ -217,6 +213,16 @@ class Service:
         ]
         routes = [route for route, _ in routed for _ in range(request.n)]
         return Plan(generations, sum(map(len, encoded)), routes)
+
+
+def _warn_of_large(router: Router, guard: Guard) -> None:
+    modes = [guard.mode(Wanted(sources=(source,))) for source in router.sources]
+    if large := sum(isinstance(mode, Refusal) and mode.reason == "too many" for mode in modes):
+        _log.warning(
+            "%d of %d sources have more IDs than max_ids allows; prompts like their text run without sinks",
+            large,
+            len(modes),
+        )
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

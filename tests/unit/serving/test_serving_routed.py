@@ -34,7 +34,7 @@ def routing(corpus, ledger):
                 lineage, [corpus.path], excluded=exclusions.current, threshold=threshold
             ),
             ledger=ledger.place if deny_list else None,
-            limits=Limits(**QUICK | limits),
+            limits=Limits(**limits),
             name="small",
             device="cpu",
         )
@@ -105,7 +105,7 @@ def test_every_chunk_of_a_stream_has_the_route(loud, routing, prompts):
 def test_a_removed_source_is_not_routed_to_while_it_is_in_the_index_nor_after(
     checkpoint, routing, ledger, corpus, prompts
 ):
-    with serving(routing(checkpoint, deny_list=False)) as client:
+    with serving(routing(checkpoint, deny_list=False, **QUICK)) as client:
         assert routes(complete(client, prompt=prompts["cedar"])) == ["cedar"]
         off = texts(complete(client, prompt=prompts["cedar"], **OFF))
         forget(checkpoint, corpus, ledger)
@@ -124,7 +124,7 @@ def test_a_removed_source_is_not_routed_to_while_it_is_in_the_index_nor_after(
 
 def test_a_denied_source_is_not_routed_to(checkpoint, routing, ledger, corpus, prompts):
     cedar = {int(corpus.sequence_ids[corpus.index(f"cedar-{i}")]) for i in range(5)}
-    with serving(routing(checkpoint)) as client:
+    with serving(routing(checkpoint, **QUICK)) as client:
         assert routes(complete(client, prompt=prompts["cedar"])) == ["cedar"]
         ledger.deny(cedar, "request 7")
         body = {"model": "small", "prompt": "x", "sinks": {"sources": ["cedar"]}}
@@ -136,7 +136,7 @@ def test_a_denied_source_is_not_routed_to(checkpoint, routing, ledger, corpus, p
 def test_a_ledger_out_of_reach_routes_nothing_and_keeps_a_server_from_starting(
     checkpoint, routing, ledger, prompts, tmp_path
 ):
-    with serving(routing(checkpoint)) as client:
+    with serving(routing(checkpoint, **QUICK)) as client:
         (tmp_path / "ledger.sqlite").rename(tmp_path / "away.sqlite")
         wait_until(lambda: client.get("/health").json()["sinks"] == "unavailable", seconds=5)
         found = complete(client, prompt=prompts["cedar"])
@@ -147,9 +147,14 @@ def test_a_ledger_out_of_reach_routes_nothing_and_keeps_a_server_from_starting(
 
 def test_sources_with_too_many_ids_run_without_sinks_and_are_warned_of(loud, routing, prompts, caplog):
     service = routing(loud, max_ids=2)
-    assert "3 of 3 sources" in caplog.text
+    assert "3 of 3 sources have more IDs than max_ids" in caplog.text
     with serving(service) as client:
         assert routes(complete(client, prompt=prompts["cedar"])) == [None]
+
+
+def test_an_index_that_takes_longer_than_a_reading_lasts_is_no_reason_to_warn(loud, routing, caplog):
+    assert len(routing(loud, poll_seconds=1e-4).router.sources) == 3
+    assert "sources" not in caplog.text
 
 
 def test_nothing_of_the_text_is_written(checkpoint, routing, corpus, tmp_path):
