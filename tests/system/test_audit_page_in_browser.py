@@ -42,17 +42,18 @@ addEventListener("load", () => setTimeout(() => {
 </script>"""
 """Uses the page as a reader would, and writes what it saw into the document."""
 
-NARROW = """<!doctype html><html><head><title>x</title></head><body><iframe id="page" width="390" height="844"></iframe>
+FRAMED = """<!doctype html><html><head><title>x</title></head><body><iframe id="page" width="%d" height="%d"></iframe>
 <script>
 const frame = document.getElementById("page");
 frame.srcdoc = decodeURIComponent(escape(atob("%s")));
 frame.addEventListener("load", () => setTimeout(() => {
   const page = frame.contentDocument, root = document.documentElement;
-  const bottom = (selector) => Math.round(page.querySelector(selector).getBoundingClientRect().top);
+  const top = (selector) => Math.round(page.querySelector(selector).getBoundingClientRect().top);
   root.setAttribute("data-inner", frame.contentWindow.innerWidth);
   root.setAttribute("data-scroll", page.documentElement.scrollWidth);
-  root.setAttribute("data-cost", bottom("#cost"));
-  root.setAttribute("data-unproven", bottom("#unproven + p"));
+  root.setAttribute("data-cost", top("#cost"));
+  root.setAttribute("data-unproven", top("#unproven + p"));
+  root.setAttribute("data-end", Math.round(page.querySelector(".first").getBoundingClientRect().bottom));
   root.setAttribute("data-plots", page.querySelectorAll(".plot svg.main-svg").length);
 }, 4000));
 </script></body></html>"""
@@ -90,14 +91,23 @@ def test_plots_are_drawn_and_tables_sorted_without_a_network(chromium, tmp_path)
     assert (seen(dom, "folded"), int(seen(dom, "folded-after")) > 6) == ("0", True)
 
 
-def test_a_phone_shows_cost_and_limits_first_and_scrolls_in_one_direction(chromium, tmp_path):
-    html = render_report(parse(rich_audit()))
-    dom, trouble = open_page(chromium, NARROW % base64.b64encode(html.encode()).decode(), tmp_path)
+def framed(chromium, folder, width, height):
+    html = base64.b64encode(render_report(parse(rich_audit())).encode()).decode()
+    dom, trouble = open_page(chromium, FRAMED % (width, height, html), folder)
     assert trouble == []
-    assert seen(dom, "inner") == "390"
-    assert int(seen(dom, "scroll")) <= 390
+    assert int(seen(dom, "inner")) == width
+    assert int(seen(dom, "scroll")) <= width
+    return dom
+
+
+def test_a_phone_shows_cost_and_limits_first_and_scrolls_in_one_direction(chromium, tmp_path):
+    dom = framed(chromium, tmp_path, 390, 844)
     assert int(seen(dom, "cost")) < int(seen(dom, "unproven")) < 800
     assert int(seen(dom, "plots")) > 6
+
+
+def test_a_desktop_shows_answers_cost_and_limits_at_once(chromium, tmp_path):
+    assert int(seen(framed(chromium, tmp_path, 1280, 800), "end")) < 800
 
 
 def test_a_comparison_can_be_sorted(chromium, tmp_path):
