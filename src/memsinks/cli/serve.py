@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.console import Console
 
+from memsinks.cli.attenuation import attenuation_text, named_factors
 from memsinks.cli.ledger import DEFAULT, VARIABLE
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
@@ -37,6 +38,8 @@ class Serve:
     """An SQLite file or an SQLAlchemy URL; default the environment variable MEMSINKS_LEDGER, else ledger.sqlite."""
     deny_list: bool = True
     """Refuse the IDs on the ledger's deny-list, and all sinks while it cannot be read."""
+    attenuate: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """SOURCE=FACTOR or ID=FACTOR: scale these sinks in memory by 0 to 1, until the server ends. It is no removal."""
     model_name: str | None = None
     """Name of the model in requests; default that of the folder."""
     host: str = "127.0.0.1"
@@ -69,6 +72,7 @@ class Serve:
         if self.save_names is not None:
             self._save_names(self.save_names)
             return
+        factors = named_factors(self.attenuate)
         key = self._key()
         try:
             import uvicorn
@@ -76,6 +80,7 @@ class Serve:
             from memsinks.serving.app import create_app
         except ImportError as error:
             raise ConfigError(f"serving needs more packages ({error.name}): pip install 'memsinks[serve]'") from error
+        from memsinks.runs.lineage import lineage_of
         from memsinks.serving.service import Limits, Service
 
         place = (self.ledger or os.environ.get(VARIABLE) or DEFAULT) if self.deny_list else None
@@ -88,12 +93,21 @@ class Serve:
             poll_seconds=self.poll_seconds,
         )
         service = Service.open(
-            self.run_folder, names=self._names, ledger=place, limits=limits, name=self.model_name, device=self.device
+            self.run_folder,
+            names=self._names,
+            ledger=place,
+            limits=limits,
+            attenuate=factors,
+            name=self.model_name,
+            device=self.device,
         )
         # Messages, and the access log, which has no text of requests.
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("memsinks.serving").setLevel(logging.INFO)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for own in service.memory.attenuations:
+            text = attenuation_text(service.memory.model, own, lineage_of(self.run_folder).trained_ids().tolist())
+            console.print(text, markup=False)
         console.print(f"{service.name}: http://{_shown(self.host)}:{self.port}/v1/completions", markup=False)
         uvicorn.run(
             create_app(service, key=key),

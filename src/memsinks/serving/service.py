@@ -1,12 +1,10 @@
 """A model that is served, and what is needed to serve it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from memsinks.checkpoint.lineage import Lineage
 from memsinks.checkpoint.run import load
@@ -19,9 +17,11 @@ from memsinks.serving.engine import Engine
 from memsinks.serving.exclusions import Exclusions
 from memsinks.serving.generation import Generation, Piece
 from memsinks.serving.guard import Guard
+from memsinks.serving.memory import SinkMemory
 from memsinks.serving.names import Names
 from memsinks.serving.prompts import Prompts
 from memsinks.serving.wire import CompletionRequest
+from memsinks.sinks.attenuation import named_attenuations
 from memsinks.sinks.modes import Mode
 
 
@@ -51,25 +51,28 @@ class Service:
 
     Args:
         name: of the model, for requests.
-        model: with sinks, in evaluation mode.
+        memory: the model, in evaluation mode.
         tokenizer: of the model.
         guard: decides on sinks.
         exclusions: what the guard asks.
+        engine: generates with the model.
         limits: of requests.
     """
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, guard: Guard, exclusions: Exclusions, limits: Limits
+        self,
+        name: str,
+        memory: SinkMemory,
+        tokenizer: Any,
+        guard: Guard,
+        exclusions: Exclusions,
+        engine: Engine,
+        limits: Limits,
     ) -> None:
         if limits.max_tokens < 1:
             raise ConfigError(f"max_tokens is {limits.max_tokens}; a completion has at least one token")
-        self.name, self.guard, self.exclusions = name, guard, exclusions
-        self.engine = Engine(
-            partial(decode, model, permits=guard.permits),
-            batch_size=limits.batch_size,
-            queue_size=limits.queue_size,
-            wait_seconds=limits.wait_seconds,
-        )
+        model = memory.model
+        self.name, self.memory, self.guard, self.exclusions, self.engine = name, memory, guard, exclusions, engine
         self._tokenizer, self._max_tokens = tokenizer, limits.max_tokens
         self._context = int(model.config.max_position_embeddings)
         self._prompts = Prompts(tokenizer, model.get_input_embeddings().num_embeddings)
@@ -83,6 +86,7 @@ class Service:
         names: Callable[[Lineage], Names | None] | None = None,
         ledger: str | Path | None,
         limits: Limits = Limits(),
+        attenuate: Mapping[str, float] | None = None,
         name: str | None = None,
         device: str | None = None,
     ) -> "Service":
@@ -94,13 +98,16 @@ class Service:
                 named.
             ledger: an SQLite file or an SQLAlchemy URL; None serves without a deny-list.
             limits: of requests.
+            attenuate: factors, by names of sources or IDs, that scale their sinks in memory; the checkpoint does not
+                change.
             name: of the model, for requests; default that of the folder.
             device: torch's name of one; default a GPU if there is one.
 
         Raises:
             CheckpointError: the folder holds no checkpoint with sinks, or it is not whole.
-            InputError: the names cannot be read or belong to another checkpoint.
-            ConfigError: an impossible limit.
+            InputError: the names cannot be read or belong to another checkpoint, or there is nothing to attenuate under
+                a name.
+            ConfigError: an impossible limit, or a factor that is not in [0, 1].
         """
         import torch
 
@@ -113,12 +120,26 @@ class Service:
         table = model.sink_allocation
         if table.removed is not None:
             removed |= set(from_tensor(table.removed.ids).tolist())
-        exclusions = Exclusions(folder, removed, ledger, poll_seconds=limits.poll_seconds)
-        trained = np.unique(lineage.trained["sequence_id"].to_numpy()).tolist()
-        guard = Guard([*trained, *removed], excluded=exclusions.current, names=found, max_ids=limits.max_ids)
+        trained = set(lineage.trained["sequence_id"].to_pylist())
+        weaker = named_attenuations(attenuate or {}, {} if found is None else found.sources, trained - removed)
+        memory = SinkMemory(model, folder, weaker)
+        exclusions = Exclusions(
+            folder,
+            removed,
+            ledger,
+            poll_seconds=limits.poll_seconds,
+            watch=lambda removed: memory.learn(removed, engine.between),
+        )
+        guard = Guard(trained | removed, excluded=exclusions.current, names=found, max_ids=limits.max_ids)
+        engine = Engine(
+            partial(decode, model, permits=guard.permits),
+            batch_size=limits.batch_size,
+            queue_size=limits.queue_size,
+            wait_seconds=limits.wait_seconds,
+        )
         tokenizer = load_tokenizer(folder)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(name or folder.resolve().name, model, tokenizer, guard, exclusions, limits)
+        return cls(name or folder.resolve().name, memory, tokenizer, guard, exclusions, engine, limits)
 
     def start(self) -> None:
         """Begin to watch what is excluded, and to generate."""

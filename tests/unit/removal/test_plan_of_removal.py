@@ -81,7 +81,7 @@ def test_the_loss_of_survivors_is_that_of_an_independent_count(subject_of):
 
 
 def test_a_sample_of_survivors_stands_for_all_when_there_are_many(subject_of, monkeypatch):
-    monkeypatch.setattr("memsinks.removal.rows.BUDGET", 6 * 32)
+    monkeypatch.setattr("memsinks.sinks.collateral.BUDGET", 6 * 32)
     plan = make_plan(subject_of("hashed"), Target(documents=("cedar-0",)), Policy(shared_rows="remove")).plan
     assert (plan.survivors, plan.measured) == (13, 6)
     assert "computed for 6 of them" in plan_text(plan)
