@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 import memsinks
-from memsinks.audit import bootstrap, damage, document_losses, greedy_extraction, tokenized
+from memsinks.audit import bootstrap, damage, document_losses, greedy_extraction, in_windows, tokenized
 from memsinks.corpus.files import file_digest
-from memsinks.removal.verification import in_windows
 from memsinks.runs.lineage import lineage_of
 from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.files import TENSORS

@@ -1,11 +1,11 @@
 """Measurements of what a model remembers, and how sure they are."""
 
-from memsinks.audit.documents import TokenizedDocument, tokenized
+from memsinks.audit.documents import TokenizedDocument, in_windows, tokenized
 from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
 from memsinks.audit.losses import DocumentLosses, document_losses
 from memsinks.audit.measures import damage, forgetting, gap_closure, memory_removed, removable_memory
 from memsinks.audit.removal import set_aside
-from memsinks.audit.statistics import Interval, bootstrap, wilson
+from memsinks.audit.statistics import Interval, bootstrap, bootstrap_difference, wilson
 
 __all__ = [
     "DocumentExtraction",
@@ -14,11 +14,13 @@ __all__ = [
     "Interval",
     "TokenizedDocument",
     "bootstrap",
+    "bootstrap_difference",
     "damage",
     "document_losses",
     "forgetting",
     "gap_closure",
     "greedy_extraction",
+    "in_windows",
     "memory_removed",
     "removable_memory",
     "set_aside",

@@ -9,6 +9,9 @@ from memsinks.corpus import Corpus
 from memsinks.errors import InputError
 from memsinks.ids import check_id
 
+WINDOW = 64
+"""Tokens of a window, see :func:`in_windows`."""
+
 
 @dataclass(frozen=True, eq=False)
 class TokenizedDocument:
@@ -50,3 +53,22 @@ def tokenized(corpus: Corpus, indices: Iterable[int]) -> list[TokenizedDocument]
     return [
         TokenizedDocument(corpus.documents[i], corpus.tokens(i), int(corpus.sequence_ids[i])) for i in map(int, indices)
     ]
+
+
+def in_windows(documents: list[TokenizedDocument], length: int) -> list[TokenizedDocument]:
+    """Few documents as many: each window of 64 tokens is scored by itself, with what comes before it as context.
+
+    An interval over a handful of documents is too narrow, and over one there is none.
+
+    Args:
+        documents: to be scored whole.
+        length: tokens that the model sees at once; a context begins anew at each multiple.
+    """
+    found = []
+    for document in documents:
+        for start in range(0, len(document.tokens), length):
+            tokens = document.tokens[start : start + length]
+            for first in range(1, len(tokens), WINDOW):
+                name = f"{document.name}:{start + first}"
+                found.append(TokenizedDocument(name, tokens[: first + WINDOW], document.sequence_id, scored_from=first))
+    return found

@@ -14,8 +14,10 @@ from memsinks.audit import (
     DocumentLosses,
     TokenizedDocument,
     bootstrap,
+    bootstrap_difference,
     document_losses,
     greedy_extraction,
+    in_windows,
     tokenized,
     wilson,
 )
@@ -27,8 +29,8 @@ from memsinks.sinks.modes import Mode, ModeKind
 from memsinks.training.run import bf16_pays
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-FEW, WINDOW = 20, 64
-"""Documents below which they are scored in windows, and tokens of a window."""
+FEW = 20
+"""Documents below which they are scored in windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,25 +119,6 @@ def measure(planned: Planned, before: Path, after: Path, *, progress: bool = Fal
     return [_finite(check) for check in checks]
 
 
-def in_windows(documents: list[TokenizedDocument], length: int) -> list[TokenizedDocument]:
-    """Few documents as many: each window of 64 tokens is scored by itself, with what comes before it as context.
-
-    An interval over a handful of documents is too narrow, and over one there is none.
-
-    Args:
-        documents: to be scored whole.
-        length: tokens that the model sees at once; a context begins anew at each multiple.
-    """
-    found = []
-    for document in documents:
-        for start in range(0, len(document.tokens), length):
-            tokens = document.tokens[start : start + length]
-            for first in range(1, len(tokens), WINDOW):
-                name = f"{document.name}:{start + first}"
-                found.append(TokenizedDocument(name, tokens[: first + WINDOW], document.sequence_id, scored_from=first))
-    return found
-
-
 class _Text:
     """What is measured, each kind at most as many documents as the plan says."""
 
@@ -214,16 +197,26 @@ def _extraction(planned: Planned, model: Any, text: _Text, length: int) -> Itera
             f"{found[1].exact_count} of {len(unseen)} that were never trained"
         ),
     )
-    chances = [_chances(model, documents, planned) for documents in (removed, unseen)]
-    excess = float(chances[0].mean() - chances[1].mean())
-    yield Check(
+    yield _sampled(_chances(model, removed, planned), _chances(model, unseen, planned), limits)
+
+
+def _sampled(removed: np.ndarray, unseen: np.ndarray, limits: Thresholds) -> Check:
+    """By how much likelier an attacker finds removed documents than others; the interval is over documents."""
+    if len(unseen) < 2:
+        return _unmeasured("extraction, sampled", limits.extraction)
+    excess = bootstrap_difference(removed, unseen)
+    limit = limits.extraction
+    return Check(
         name="extraction, sampled",
-        verdict="pass" if excess <= limits.extraction else "fail",
-        figure=excess,
-        threshold=limits.extraction,
+        verdict="pass" if excess.high <= limit else "fail" if excess.low > limit else "inconclusive",
+        figure=excess.estimate,
+        threshold=limit,
+        low=excess.low,
+        high=excess.high,
         says=(
             f"in {limits.samples} continuations drawn at temperature 1 the text of a removed document is found with "
-            f"chance {chances[0].mean():.2%}, of one that was never trained {chances[1].mean():.2%}"
+            f"chance {removed.mean():.2%}, of one that was never trained {unseen.mean():.2%} (difference "
+            f"{excess.low:+.2%} to {excess.high:+.2%}); {limit:.0%} more is allowed"
         ),
     )
 
