@@ -28,7 +28,7 @@ def named_factors(texts: Sequence[str]) -> dict[str, float]:
         if not name or not 0 <= factor <= 1:
             raise ConfigError(
                 f"--attenuate {text!r}: give NAME=FACTOR, a source or sequence ID and a number from 0 (its sinks add "
-                "nothing) to 1 (nothing changes)"
+                "nothing) to 1 (nothing changes); that is no removal, which `memsinks forget` makes"
             )
         if name in found:
             raise ConfigError(f"--attenuate names {name!r} twice; give it one factor")

@@ -204,8 +204,8 @@ def _sampled(removed: np.ndarray, unseen: np.ndarray, limits: Thresholds) -> Che
     """By how much likelier an attacker finds removed documents than others; the interval is over documents."""
     if len(unseen) < 2:
         return _unmeasured("extraction, sampled", limits.extraction)
-    excess = bootstrap_difference(removed, unseen)
-    limit = limits.extraction
+    excess, limit = bootstrap_difference(removed, unseen), limits.extraction
+    low, high = (round(bound, 4) or 0.0 for bound in excess.bounds)
     return Check(
         name="extraction, sampled",
         verdict="pass" if excess.high <= limit else "fail" if excess.low > limit else "inconclusive",
@@ -216,7 +216,7 @@ def _sampled(removed: np.ndarray, unseen: np.ndarray, limits: Thresholds) -> Che
         says=(
             f"in {limits.samples} continuations drawn at temperature 1 the text of a removed document is found with "
             f"chance {removed.mean():.2%}, of one that was never trained {unseen.mean():.2%} (difference "
-            f"{excess.low:+.2%} to {excess.high:+.2%}); {limit:.0%} more is allowed"
+            f"{low:+.2%} to {high:+.2%}); {limit:.0%} more is allowed"
         ),
     )
 

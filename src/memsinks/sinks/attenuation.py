@@ -45,7 +45,7 @@ class Attenuation:
         if not 0 <= self.factor <= 1:
             raise ConfigError(
                 f"a factor of {self.factor}: sinks are attenuated by a factor between 0 (they add nothing) and 1 "
-                "(nothing changes)"
+                "(nothing changes); that is no removal, which memsinks.remove makes"
             )
         object.__setattr__(self, "ids", tuple(dict.fromkeys(check_id(i) for i in self.ids)))
 
