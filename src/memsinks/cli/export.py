@@ -121,8 +121,9 @@ class Export:
         lineage = lineage_of(self.run_folder)
         sources = {} if self.corpus is None else Names.of(lineage, [self.corpus]).sources
         if mode.kind != "all":
-            # Of a source, what is folded in; a name of which nothing is, is refused by the export.
-            sources = {name: ids & set(mode.ids) or ids for name, ids in sources.items()}
+            # Of a source, what is folded in; one of which nothing is, is refused below.
+            folded = set(mode.ids)
+            sources = {name: ids & folded or ids for name, ids in sources.items()}
         found = named_attenuations(factors, sources, set(lineage.trained_ids().tolist()))
         check_attenuated(mode, found)
         return found

@@ -105,9 +105,9 @@ class Serve:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("memsinks.serving").setLevel(logging.INFO)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
+        trained = lineage_of(self.run_folder).trained_ids().tolist() if factors else []
         for own in service.memory.attenuations:
-            text = attenuation_text(service.memory.model, own, lineage_of(self.run_folder).trained_ids().tolist())
-            console.print(text, markup=False)
+            console.print(attenuation_text(service.memory.model, own, trained), markup=False)
         console.print(f"{service.name}: http://{_shown(self.host)}:{self.port}/v1/completions", markup=False)
         uvicorn.run(
             create_app(service, key=key),
