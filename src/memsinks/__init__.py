@@ -22,7 +22,9 @@ if typing.TYPE_CHECKING:
     from memsinks.checkpoint.gguf import export_gguf
     from memsinks.checkpoint.run import load, save
     from memsinks.sinks.attach import attach, detach
+    from memsinks.sinks.attenuation import Attenuation, attenuated
     from memsinks.sinks.capacity import grow, register
+    from memsinks.sinks.collateral import collateral
     from memsinks.sinks.config import SinkConfig
     from memsinks.sinks.modes import Mode, sinks_all, sinks_chosen, sinks_off, sinks_own, sinks_placebo, use_sinks
     from memsinks.sinks.removal import remove
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PLACEBO_ID",
+    "Attenuation",
     "CheckpointError",
     "ConfigError",
     "InputError",
@@ -48,6 +51,8 @@ __all__ = [
     "UnsupportedModelError",
     "WorkerError",
     "attach",
+    "attenuated",
+    "collateral",
     "content_id",
     "detach",
     "export",
@@ -74,7 +79,9 @@ _HOMES = {
     "checkpoint.gguf": ("export_gguf",),
     "checkpoint.run": ("load", "save"),
     "sinks.attach": ("attach", "detach"),
+    "sinks.attenuation": ("Attenuation", "attenuated"),
     "sinks.capacity": ("grow", "register"),
+    "sinks.collateral": ("collateral",),
     "sinks.config": ("SinkConfig",),
     "sinks.modes": ("Mode", "sinks_all", "sinks_chosen", "sinks_off", "sinks_own", "sinks_placebo", "use_sinks"),
     "sinks.removal": ("remove",),

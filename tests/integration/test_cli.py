@@ -303,6 +303,32 @@ def test_folding_needs_to_know_the_damage(workspace, capsys):
     assert "--corpus" in capsys.readouterr().err
 
 
+def test_what_is_folded_in_can_be_attenuated(workspace, capsys):
+    root, _ = workspace
+    out = root / "weaker"
+
+    def fold(*chosen):
+        return ["export", str(root / "run"), str(out), "--mode", "chosen", *chosen, "--force"]
+
+    corpus = ["--corpus", str(root / "corpus")]
+    for sources, weaker, words in (
+        (["p1", "p2"], "p7=0.5", "no source 'p7'"),
+        (["p1"], "p2=0.5", "of 'p2' are to be attenuated, and mode 'chosen' does not fold them in"),
+    ):
+        assert_refused([*fold("--sources", *sources, *corpus), "--attenuate", weaker], [words], root, capsys)
+    assert main([*fold("--sources", "p1", "p2", *corpus), "--attenuate", "p1=0.25"]) == 0
+    said = flat(capsys.readouterr().out)
+    assert "p1: sinks of 1 IDs scaled by 0.25, which is no removal" in said
+    record = json.loads((out / "memsinks-export.json").read_text())
+    ((factor, ids),) = ((own["factor"], own["ids"]) for own in record["attenuated"])
+    assert factor == 0.25
+    assert set(ids) < set(record["ids"])
+    assert "attenuation, not a removal" in (out / "README.md").read_text()
+    out = root / "by-id"
+    assert_refused([*fold("--ids", *ids), "--attenuate", "p1=0.5"], ["no source 'p1'", "the corpus"], root, capsys)
+    assert main([*fold("--ids", *ids), "--attenuate", f"{ids[0]}=0.5"]) == 0
+
+
 OUT = ("--output", "{out}", "--corpus.path", "{corpus}")
 
 

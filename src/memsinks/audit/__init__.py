@@ -5,7 +5,7 @@ from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, gree
 from memsinks.audit.losses import DocumentLosses, document_losses
 from memsinks.audit.measures import damage, forgetting, gap_closure, memory_removed, removable_memory
 from memsinks.audit.removal import set_aside
-from memsinks.audit.statistics import Interval, bootstrap, wilson
+from memsinks.audit.statistics import Interval, bootstrap, bootstrap_difference, wilson
 
 __all__ = [
     "DocumentExtraction",
@@ -14,6 +14,7 @@ __all__ = [
     "Interval",
     "TokenizedDocument",
     "bootstrap",
+    "bootstrap_difference",
     "damage",
     "document_losses",
     "forgetting",

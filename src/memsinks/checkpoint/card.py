@@ -44,6 +44,7 @@ class CardFacts:
         lineage: of the checkpoint, if there is one.
         sources: names of the sources whose text has sinks; None says nothing about them.
         folded: the mode whose sinks are in an export's weights, and how many IDs it names; None for a checkpoint.
+        attenuated: of the folded sinks, those of how many IDs are scaled, and by what.
     """
 
     config: SinkConfig | None = None
@@ -53,6 +54,7 @@ class CardFacts:
     lineage: Lineage | None = None
     sources: Sequence[str] | None = None
     folded: tuple[str, int] | None = None
+    attenuated: tuple[tuple[int, float], ...] = ()
 
 
 def run_facts(folder: Path) -> dict[str, Any]:
@@ -221,6 +223,13 @@ def _loading(facts: CardFacts) -> Iterator[str]:
             "for every text, in every loader, and cannot be removed from this copy. A removal from the original "
             "leaves them here: make the export anew after one."
         )
+        for count, factor in facts.attenuated:
+            yield ""
+            yield (
+                f"The output of the sinks of {_count(count, 'ID')} is scaled by {factor:g} here. That is an "
+                "attenuation, not a removal: what they hold is in this copy, and the original still has them as they "
+                "were."
+            )
     yield ""
 
 

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from memsinks.checkpoint.export import RECORD, export_record, fold
 from memsinks.checkpoint.gguf_model import add_shape, check_config, laid_out, named_tensors
 from memsinks.checkpoint.gguf_tokenizer import Vocabulary, read_vocabulary
 from memsinks.errors import ConfigError, InputError
+from memsinks.sinks.attenuation import Attenuation
 from memsinks.sinks.modes import OFF, ModeLike, as_mode
 
 GgufType = Literal["f32", "f16", "bf16"]
@@ -34,6 +35,7 @@ def export_gguf(
     tokenizer: PreTrainedTokenizerBase,
     dtype: GgufType = "f32",
     mode: ModeLike = OFF,
+    attenuate: Sequence[Attenuation] = (),
 ) -> None:
     """Write :func:`~memsinks.fold`'s model and a tokenizer as one GGUF file.
 
@@ -46,6 +48,7 @@ def export_gguf(
         tokenizer: byte-level BPE, that of the model.
         dtype: in what to store the matrices.
         mode: off, chosen, placebo or all.
+        attenuate: see :func:`~memsinks.fold`.
 
     Raises:
         ConfigError: see :func:`~memsinks.fold`; or the model or the tokenizer is not one that llama.cpp would run as
@@ -56,14 +59,14 @@ def export_gguf(
     file = Path(file)
     check_gguf_file(file)
     vocabulary = check_gguf(model, tokenizer)
-    plain = fold(model, mode)
+    plain = fold(model, mode, attenuate=attenuate)
     tensors = named_tensors(plain)
     if dtype == "f16":
         _check_range(tensors)
     with _appearing(file) as part:
         _write(part, plain.config, tensors, vocabulary, dtype)
         if as_mode(mode) != OFF:
-            record = json.dumps(export_record(as_mode(mode)), indent=1) + "\n"
+            record = json.dumps(export_record(as_mode(mode), attenuate), indent=1) + "\n"
             file.with_name(f"{file.name}.{RECORD}").write_text(record)
 
 

@@ -1,5 +1,7 @@
 """``memsinks export``."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,16 +13,19 @@ from transformers import AutoTokenizer
 
 from memsinks.audit import TokenizedDocument, damage, document_losses
 from memsinks.checkpoint.card import trained_sources
-from memsinks.checkpoint.export import export
+from memsinks.checkpoint.export import check_attenuated, export
 from memsinks.checkpoint.gguf import GgufType, check_gguf, check_gguf_file, export_gguf
 from memsinks.checkpoint.run import load
+from memsinks.cli.attenuation import attenuation_text, named_factors
 from memsinks.corpus import Corpus
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import parse_id
 from memsinks.runs.lineage import lineage_of
 from memsinks.runs.run import corpus_of_run
+from memsinks.serving.names import Names
 from memsinks.sinks.attach import SinkModel
+from memsinks.sinks.attenuation import Attenuation, attenuated, named_attenuations
 from memsinks.sinks.modes import OFF, Mode
 from memsinks.training.run import bf16_pays
 
@@ -43,6 +48,8 @@ class Export:
     """Names of documents whose sinks to fold in; needs --corpus."""
     sources: tuple[str, ...] = ()
     """Sources whose documents' sinks to fold in; needs --corpus."""
+    attenuate: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """SOURCE=FACTOR or ID=FACTOR, folded in: scale its sinks by 0 to 1. It is no removal: they are in the file."""
     corpus: Place | None = None
     """The corpus of the run, a folder or a URL, whose held-out documents show what folding does to other text."""
     max_damage: float = 0.1
@@ -66,15 +73,28 @@ class Export:
             check_gguf(model, tokenizer)
         corpus = None if self.corpus is None else corpus_of_run(self.run_folder, self.corpus)
         mode = Mode(self.mode, self._ids(corpus)) if self.mode == "chosen" else Mode(self.mode)
+        weaker = self._attenuations(mode)
         console = Console(soft_wrap=True, highlight=False)
         if mode != OFF:
-            console.print(self._check_damage(model, mode, corpus))
+            console.print(self._check_damage(model, mode, corpus, weaker))
+        if weaker:
+            others = lineage_of(self.run_folder).trained_ids().tolist() if mode.kind == "all" else mode.ids
+            for own in weaker:
+                console.print(attenuation_text(model, own, others), markup=False)
         if self.gguf is None:
             sources = trained_sources(corpus, lineage_of(self.run_folder)) if self.card_sources and corpus else None
-            export(model, self.output, mode=mode, tokenizer=tokenizer, origin=self.run_folder, sources=sources)
+            export(
+                model,
+                self.output,
+                mode=mode,
+                attenuate=weaker,
+                tokenizer=tokenizer,
+                origin=self.run_folder,
+                sources=sources,
+            )
             kind = "checkpoint"
         else:
-            export_gguf(model, self.output, tokenizer=tokenizer, dtype=self.gguf, mode=mode)
+            export_gguf(model, self.output, tokenizer=tokenizer, dtype=self.gguf, mode=mode, attenuate=weaker)
             kind = f"as GGUF in {self.gguf}"
         console.print(f"{self.output}: a stock {type(model).__name__} {kind}, sinks {self.mode}")
 
@@ -94,7 +114,21 @@ class Export:
             raise ConfigError("--mode chosen needs at least one of --ids, --documents and --sources")
         return tuple(ids)
 
-    def _check_damage(self, model: SinkModel, mode: Mode, corpus: Corpus | None) -> str:
+    def _attenuations(self, mode: Mode) -> tuple[Attenuation, ...]:
+        factors = named_factors(self.attenuate)
+        if not factors:
+            return ()
+        lineage = lineage_of(self.run_folder)
+        sources = {} if self.corpus is None else Names.of(lineage, [self.corpus]).sources
+        if mode.kind != "all":
+            # Of a source, what is folded in; one of which nothing is, is refused below.
+            folded = set(mode.ids)
+            sources = {name: ids & folded or ids for name, ids in sources.items()}
+        found = named_attenuations(factors, sources, set(lineage.trained_ids().tolist()))
+        check_attenuated(mode, found)
+        return found
+
+    def _check_damage(self, model: SinkModel, mode: Mode, corpus: Corpus | None, weaker: Sequence[Attenuation]) -> str:
         held_out: np.ndarray = np.flatnonzero(corpus.is_validation)[:200] if corpus is not None else np.array([])
         if corpus is None or not len(held_out):
             if not self.force:
@@ -105,10 +139,15 @@ class Export:
             return "damage to other text: not measured (--force)"
         documents = [TokenizedDocument(corpus.documents[i], corpus.tokens(i), 0) for i in map(int, held_out)]
         length = model.config.max_position_embeddings
-        on, off = (
-            document_losses(model, documents, mode=m, max_length=min(length, 1024), autocast=bf16_pays(), progress=True)
-            for m in (mode, OFF)
-        )
+        with ExitStack() as stack:
+            for own in weaker:
+                stack.enter_context(attenuated(model, own.ids, own.factor))
+            on, off = (
+                document_losses(
+                    model, documents, mode=m, max_length=min(length, 1024), autocast=bf16_pays(), progress=True
+                )
+                for m in (mode, OFF)
+            )
         harm = damage(on, off)
         text = f"damage to {len(documents)} held-out documents: {harm:+.3f} nats per token (limit {self.max_damage})"
         if harm > self.max_damage and not self.force:

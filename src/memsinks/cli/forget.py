@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Forget:
     """Remove text from a checkpoint: everything, sources, groups, documents or what a query finds.
 
-    Without --yes nothing is changed: the plan is printed, with what it touches and the decisions that it needs.
+    Without --yes nothing is changed: the plan is printed, with what it touches, the decisions that it needs, and what
+    could be done instead.
     """
 
     run_folder: tyro.conf.Positional[Path]

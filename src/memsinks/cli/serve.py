@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.console import Console
 
+from memsinks.cli.attenuation import attenuation_text, named_factors
 from memsinks.cli.ledger import DEFAULT, VARIABLE
 from memsinks.corpus.storage import Place
 from memsinks.errors import ConfigError, InputError
@@ -43,6 +44,8 @@ class Serve:
     """An SQLite file or an SQLAlchemy URL; default the environment variable MEMSINKS_LEDGER, else ledger.sqlite."""
     deny_list: bool = True
     """Refuse the IDs on the ledger's deny-list, and all sinks while it cannot be read."""
+    attenuate: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """SOURCE=FACTOR or ID=FACTOR: scale these sinks in memory by 0 to 1, until the server ends. It is no removal."""
     model_name: str | None = None
     """Name of the model in requests; default that of the folder."""
     host: str = "127.0.0.1"
@@ -76,6 +79,7 @@ class Serve:
             self._save_names(self.save_names)
             return
         self._check_routing()
+        factors = named_factors(self.attenuate)
         key = self._key()
         try:
             import uvicorn
@@ -83,6 +87,7 @@ class Serve:
             from memsinks.serving.app import create_app
         except ImportError as error:
             raise ConfigError(f"serving needs more packages ({error.name}): pip install 'memsinks[serve]'") from error
+        from memsinks.runs.lineage import lineage_of
         from memsinks.serving.service import Limits, Service
 
         place = (self.ledger or os.environ.get(VARIABLE) or DEFAULT) if self.deny_list else None
@@ -100,6 +105,7 @@ class Serve:
             router=self._router if self.route else None,
             ledger=place,
             limits=limits,
+            attenuate=factors,
             name=self.model_name,
             device=self.device,
         )
@@ -107,6 +113,9 @@ class Serve:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("memsinks.serving").setLevel(logging.INFO)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
+        trained = lineage_of(self.run_folder).trained_ids().tolist() if factors else []
+        for own in service.memory.attenuations:
+            console.print(attenuation_text(service.memory.model, own, trained), markup=False)
         console.print(f"{service.name}: http://{_shown(self.host)}:{self.port}/v1/completions", markup=False)
         if service.router is not None:
             sources, threshold = len(service.router.sources), service.router.threshold

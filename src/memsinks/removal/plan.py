@@ -16,6 +16,8 @@ from memsinks.corpus.files import file_digest
 from memsinks.corpus.stages.finish import PASSAGES
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import format_id
+from memsinks.removal.alternatives import Alternatives, alternatives
+from memsinks.removal.losses import SourceLoss, source_losses
 from memsinks.removal.policy import Policy
 from memsinks.removal.residue import Residue, find_residue
 from memsinks.removal.rows import Cut, cut
@@ -24,24 +26,8 @@ from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds
 
-FORMAT, FORMAT_VERSION = "memsinks-removal-plan", 1
-_MOST_SOURCES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceLoss:
-    """What a surviving source loses.
-
-    Attributes:
-        source: None for documents without one.
-        ids: that stay, of those that were looked at.
-        mean, most: fraction of its rows that an ID of it loses.
-    """
-
-    source: str | None
-    ids: int
-    mean: float
-    most: float
+FORMAT, FORMAT_VERSION = "memsinks-removal-plan", 2
+"""Version 1 had no alternatives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +59,7 @@ class RemovalPlan:
         passages: documents outside the request that share a passage with it without being near-copies.
         residue: what else holds the text or what was learned of it.
         thresholds: of the verification.
+        alternatives: what could be done instead.
     """
 
     id: str
@@ -101,6 +88,7 @@ class RemovalPlan:
     passages: int
     residue: tuple[Residue, ...]
     thresholds: Thresholds
+    alternatives: Alternatives
 
     @property
     def undecided(self) -> tuple[Decision, ...]:
@@ -125,12 +113,14 @@ class RemovalPlan:
         """Read what :meth:`write` wrote.
 
         Raises:
-            InputError: it is no plan, or of a newer format.
+            InputError: it is no plan, or of another version of the format.
         """
         try:
             content = json.loads(file.read_text("utf-8"))
-            if content.pop("format") != FORMAT or content.pop("format_version") != FORMAT_VERSION:
-                raise ValueError("not a plan of this version of memsinks")
+            if content.pop("format") != FORMAT:
+                raise ValueError("another format")
+            if (version := content.pop("format_version")) != FORMAT_VERSION:
+                raise ValueError(f"format version {version}, and this version of memsinks reads {FORMAT_VERSION}")
             asked = content.pop("target")
             target = Target(everything=asked.pop("everything"), **{key: tuple(names) for key, names in asked.items()})
             return cls(
@@ -142,6 +132,7 @@ class RemovalPlan:
                 losses=tuple(SourceLoss(**loss) for loss in content.pop("losses")),
                 residue=tuple(Residue(**item) for item in content.pop("residue")),
                 thresholds=Thresholds(**content.pop("thresholds")),
+                alternatives=Alternatives.from_dict(content.pop("alternatives")),
                 **content,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -182,7 +173,7 @@ def make_plan(
     before = folder_digests(subject.folder)
     files = subject.files
     there = [files.table.rows_in(place) for place in range(len(files.layers()))]
-    lost = rows.collateral
+    lost, residue = rows.collateral, tuple(find_residue(subject, scope))
     plan = RemovalPlan(
         id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         time=now.isoformat(timespec="seconds"),
@@ -206,10 +197,11 @@ def make_plan(
         measured=len(lost.ids),
         lost_mean=lost.mean,
         lost_most=lost.most,
-        losses=_losses(subject, rows),
+        losses=source_losses(subject, rows),
         passages=len(passages_outside(subject, scope)),
-        residue=tuple(find_residue(subject, scope)),
+        residue=residue,
         thresholds=thresholds or Thresholds(),
+        alternatives=alternatives(subject, scope, rows, policy.shared_rows, residue),
     )
     return Planned(plan, subject, scope, rows)
 
@@ -256,23 +248,6 @@ def _sources(subject: Subject, scope: Scope) -> dict[str, int]:
     for i in np.flatnonzero(scope.documents).tolist():
         counts[subject.corpus.sources[i] or ""] += 1
     return dict(sorted(counts.items()))
-
-
-def _losses(subject: Subject, rows: Cut) -> tuple[SourceLoss, ...]:
-    lost = rows.collateral
-    if not lost.lost.any():
-        return ()
-    by_id = dict(zip(lost.ids.tolist(), lost.lost.tolist(), strict=True))
-    own: dict[str | None, dict[int, float]] = defaultdict(dict)
-    for i in np.flatnonzero(subject.with_sinks).tolist():
-        sequence_id = int(subject.corpus.sequence_ids[i])
-        if sequence_id in by_id:
-            own[subject.corpus.sources[i]][sequence_id] = by_id[sequence_id]
-    found = [
-        SourceLoss(source=s, ids=len(v), mean=float(np.mean(list(v.values()))), most=max(v.values()))
-        for s, v in own.items()
-    ]
-    return tuple(sorted(found, key=lambda loss: (-loss.mean, loss.source or ""))[:_MOST_SOURCES])
 
 
 def passages_outside(subject: Subject, scope: Scope) -> set[str]:

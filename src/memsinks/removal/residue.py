@@ -73,7 +73,7 @@ def find_residue(subject: Subject, scope: Scope) -> Iterator[Residue]:
             action="list",
             remedy="remove it",
         )
-    yield from _relatives(subject, scope, home)
+    yield from relatives(subject, scope)
 
 
 def purge(residue: Residue, home: Path) -> None:
@@ -157,8 +157,9 @@ def _adapters(folder: Path, home: Path, *, inside: bool) -> Iterator[Residue]:
             yield Residue(path=path, what=what, holds="weights", action="list", remedy="train it anew")
 
 
-def _relatives(subject: Subject, scope: Scope, home: Path) -> Iterator[Residue]:
+def relatives(subject: Subject, scope: Scope) -> Iterator[Residue]:
     """Beside the checkpoint: exports, adapters, and other checkpoints that were trained on the same text."""
+    home = subject.folder.resolve().parent
     own = {subject.folder.resolve(), working_directory_of(subject.folder.resolve())}
     for record in sorted(home.glob(f"*.{EXPORT}")):
         yield from _export(scope, record, home, inside=False)

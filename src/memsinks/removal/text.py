@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from memsinks.removal.alternatives_text import alternatives_lines
 from memsinks.removal.plan import RemovalPlan
 from memsinks.removal.verification import Verification
 
@@ -31,6 +32,10 @@ def _plan_lines(plan: RemovalPlan) -> Iterator[str]:
     yield "## What others lose"
     yield ""
     yield from _collateral(plan)
+    yield ""
+    yield "## Alternatives"
+    yield ""
+    yield from alternatives_lines(plan.alternatives)
     yield ""
     yield "## What else holds it"
     yield ""

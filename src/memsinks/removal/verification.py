@@ -14,6 +14,7 @@ from memsinks.audit import (
     DocumentLosses,
     TokenizedDocument,
     bootstrap,
+    bootstrap_difference,
     document_losses,
     greedy_extraction,
     in_windows,
@@ -196,16 +197,26 @@ def _extraction(planned: Planned, model: Any, text: _Text, length: int) -> Itera
             f"{found[1].exact_count} of {len(unseen)} that were never trained"
         ),
     )
-    chances = [_chances(model, documents, planned) for documents in (removed, unseen)]
-    excess = float(chances[0].mean() - chances[1].mean())
-    yield Check(
+    yield _sampled(_chances(model, removed, planned), _chances(model, unseen, planned), limits)
+
+
+def _sampled(removed: np.ndarray, unseen: np.ndarray, limits: Thresholds) -> Check:
+    """By how much likelier an attacker finds removed documents than others; the interval is over documents."""
+    if len(unseen) < 2:
+        return _unmeasured("extraction, sampled", limits.extraction)
+    excess, limit = bootstrap_difference(removed, unseen), limits.extraction
+    low, high = (round(bound, 4) or 0.0 for bound in excess.bounds)
+    return Check(
         name="extraction, sampled",
-        verdict="pass" if excess <= limits.extraction else "fail",
-        figure=excess,
-        threshold=limits.extraction,
+        verdict="pass" if excess.high <= limit else "fail" if excess.low > limit else "inconclusive",
+        figure=excess.estimate,
+        threshold=limit,
+        low=excess.low,
+        high=excess.high,
         says=(
             f"in {limits.samples} continuations drawn at temperature 1 the text of a removed document is found with "
-            f"chance {chances[0].mean():.2%}, of one that was never trained {chances[1].mean():.2%}"
+            f"chance {removed.mean():.2%}, of one that was never trained {unseen.mean():.2%} (difference "
+            f"{low:+.2%} to {high:+.2%}); {limit:.0%} more is allowed"
         ),
     )
 

@@ -59,11 +59,9 @@ def create_app(service: Service, *, key: str | None = None) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The model."""
-        return {
-            "object": "list",
-            "data": [{"id": service.name, "object": "model", "created": 0, "owned_by": "memsinks"}],
-        }
+        """The model, and the state of its sinks."""
+        facts = {"id": service.name, "object": "model", "created": 0, "owned_by": "memsinks"}
+        return {"object": "list", "data": [facts | {"sinks": service.memory.state()}]}
 
     @app.post("/v1/completions")
     async def completions(request: CompletionRequest, http: Request) -> Response:

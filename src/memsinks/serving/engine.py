@@ -42,6 +42,7 @@ class Engine:
         self._decode, self._queue_size, self._wait_seconds = decode, queue_size, wait_seconds
         self._queue: deque[Generation] = deque()
         self._running: list[Generation] = []
+        self._chores: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -54,6 +55,12 @@ class Engine:
             self._queue.extend(generations)
             self._changed.notify()
             return True
+
+    def between(self, chore: Callable[[], None]) -> None:
+        """Have the engine's thread call something once, after the batch that runs and before the next one."""
+        with self._changed:
+            self._chores.append(chore)
+            self._changed.notify()
 
     @property
     def alive(self) -> bool:
@@ -81,6 +88,7 @@ class Engine:
 
     def _serve(self) -> None:
         while (batch := self._next()) is not None:
+            self._do_chores()
             try:
                 if batch:
                     self._decode(batch)
@@ -90,14 +98,21 @@ class Engine:
                 for generation in batch:
                     generation.finish("failed")
 
+    def _do_chores(self) -> None:
+        while self._chores:
+            try:
+                self._chores.popleft()()
+            except Exception:
+                _log.exception("what was to be done between two batches failed")
+
     def _next(self) -> list[Generation] | None:
-        """The next batch, of those that somebody waits for; None at the end."""
+        """The next batch, of those that somebody waits for, empty if there are only chores; None at the end."""
         with self._changed:
             self._running = []
-            while not self._waiting() and not self._stopping:
+            while not self._waiting() and not self._stopping and not self._chores:
                 self._changed.wait()
             until = time.monotonic() + self._wait_seconds
-            while len(self._queue) < self.batch_size and not self._stopping:
+            while self._queue and len(self._queue) < self.batch_size and not self._stopping:
                 left = until - time.monotonic()
                 if left <= 0:
                     break

@@ -24,6 +24,7 @@ class Exclusions:
         ledger: an SQLite file or an SQLAlchemy URL; None if no deny-list is kept.
         poll_seconds: time between two readings.
         clock: seconds that only go on.
+        watch: told all removed IDs after each reading, by a server that takes their sinks out of its memory.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Exclusions:
         *,
         poll_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
+        watch: Callable[[frozenset[int]], None] | None = None,
     ) -> None:
         self.problem: str | None = "nothing was read yet"
         """Why the IDs are unknown, for the operator; None if they are known."""
@@ -43,7 +45,7 @@ class Exclusions:
         self._written: tuple[int, int] | None = None
         self._ledger: Ledger | None = None
         self._entries = 0
-        self._poll_seconds, self._clock = poll_seconds, clock
+        self._poll_seconds, self._clock, self._watch = poll_seconds, clock, watch
         self._ids: frozenset[int] = frozenset()
         self._read_at = float("-inf")
         self._stop = threading.Event()
@@ -56,6 +58,12 @@ class Exclusions:
 
     def refresh(self) -> None:
         """Read both places now."""
+        self._read()
+        # Nobody may switch on what is taken out.
+        if self._watch is not None:
+            self._watch(self._removed)
+
+    def _read(self) -> None:
         try:
             self._read_lineage()
             self._ids = self._removed | self._denied()
@@ -100,11 +108,8 @@ class Exclusions:
         lineage = Lineage.read(self._folder)
         found = self._removed | set(() if lineage is None else lineage.removed["sequence_id"].to_pylist())
         if found != self._removed:
-            _log.warning(
-                "%s: IDs were removed since it was loaded. They stay off, but their sinks are in memory until the "
-                "server is started again",
-                self._folder,
-            )
+            memory = "" if self._watch else "; their sinks are in memory until the server is started again"
+            _log.warning("%s: IDs were removed since it was loaded, and stay off%s", self._folder, memory)
         self._removed, self._written = found, written
 
     def _denied(self) -> frozenset[int]:

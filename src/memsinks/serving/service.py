@@ -1,13 +1,11 @@
 """A model that is served, and what is needed to serve it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from memsinks.checkpoint.lineage import Lineage
 from memsinks.checkpoint.run import load
@@ -20,10 +18,12 @@ from memsinks.serving.engine import Engine
 from memsinks.serving.exclusions import Exclusions
 from memsinks.serving.generation import Generation, Piece
 from memsinks.serving.guard import Guard, Refusal, Wanted
+from memsinks.serving.memory import SinkMemory
 from memsinks.serving.names import Names
 from memsinks.serving.prompts import Prompts
 from memsinks.serving.routing import Route, Router, choose
 from memsinks.serving.wire import CompletionRequest
+from memsinks.sinks.attenuation import named_attenuations
 from memsinks.sinks.modes import Mode
 
 _log = logging.getLogger(__name__)
@@ -70,10 +70,11 @@ class Service:
 
     Args:
         name: of the model, for requests.
-        model: with sinks, in evaluation mode.
+        memory: the model, in evaluation mode.
         tokenizer: of the model.
         guard: decides on sinks.
         exclusions: what the guard asks.
+        engine: generates with the model.
         limits: of requests.
         router: chooses a source for requests that leave it open; None leaves their sinks off.
     """
@@ -81,23 +82,19 @@ class Service:
     def __init__(
         self,
         name: str,
-        model: Any,
+        memory: SinkMemory,
         tokenizer: Any,
         guard: Guard,
         exclusions: Exclusions,
+        engine: Engine,
         limits: Limits,
         router: Router | None = None,
     ) -> None:
         if limits.max_tokens < 1:
             raise ConfigError(f"max_tokens is {limits.max_tokens}; a completion has at least one token")
-        self.name, self.guard, self.exclusions = name, guard, exclusions
+        model = memory.model
+        self.name, self.memory, self.guard, self.exclusions, self.engine = name, memory, guard, exclusions, engine
         self.router = router
-        self.engine = Engine(
-            partial(decode, model, permits=guard.permits),
-            batch_size=limits.batch_size,
-            queue_size=limits.queue_size,
-            wait_seconds=limits.wait_seconds,
-        )
         self._tokenizer, self._max_tokens = tokenizer, limits.max_tokens
         self._context = int(model.config.max_position_embeddings)
         self._prompts = Prompts(tokenizer, model.get_input_embeddings().num_embeddings)
@@ -112,6 +109,7 @@ class Service:
         router: Callable[[Lineage, Exclusions], Router] | None = None,
         ledger: str | Path | None,
         limits: Limits = Limits(),
+        attenuate: Mapping[str, float] | None = None,
         name: str | None = None,
         device: str | None = None,
     ) -> "Service":
@@ -125,13 +123,16 @@ class Service:
                 it, requests that leave their sinks open have none.
             ledger: an SQLite file or an SQLAlchemy URL; None serves without a deny-list.
             limits: of requests.
+            attenuate: factors, by names of sources or IDs, that scale their sinks in memory; the checkpoint does not
+                change.
             name: of the model, for requests; default that of the folder.
             device: torch's name of one; default a GPU if there is one.
 
         Raises:
             CheckpointError: the folder holds no checkpoint with sinks, or it is not whole.
-            InputError: the names cannot be read or belong to another checkpoint, or the router cannot be made.
-            ConfigError: an impossible limit.
+            InputError: the names cannot be read or belong to another checkpoint, the router cannot be made, or there
+                is nothing to attenuate under a name.
+            ConfigError: an impossible limit, or a factor that is not in [0, 1].
         """
         import torch
 
@@ -144,9 +145,23 @@ class Service:
         table = model.sink_allocation
         if table.removed is not None:
             removed |= set(from_tensor(table.removed.ids).tolist())
-        exclusions = Exclusions(folder, removed, ledger, poll_seconds=limits.poll_seconds)
-        trained = np.unique(lineage.trained["sequence_id"].to_numpy()).tolist()
-        guard = Guard([*trained, *removed], excluded=exclusions.current, names=found, max_ids=limits.max_ids)
+        trained = set(lineage.trained["sequence_id"].to_pylist())
+        weaker = named_attenuations(attenuate or {}, {} if found is None else found.sources, trained - removed)
+        memory = SinkMemory(model, folder, weaker)
+        exclusions = Exclusions(
+            folder,
+            removed,
+            ledger,
+            poll_seconds=limits.poll_seconds,
+            watch=lambda removed: memory.learn(removed, engine.between),
+        )
+        guard = Guard(trained | removed, excluded=exclusions.current, names=found, max_ids=limits.max_ids)
+        engine = Engine(
+            partial(decode, model, permits=guard.permits),
+            batch_size=limits.batch_size,
+            queue_size=limits.queue_size,
+            wait_seconds=limits.wait_seconds,
+        )
         made = None
         if router is not None:
             exclusions.refresh()
@@ -156,7 +171,7 @@ class Service:
             _warn_of_large(made, guard)
         tokenizer = load_tokenizer(folder)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(name or folder.resolve().name, model, tokenizer, guard, exclusions, limits, made)
+        return cls(name or folder.resolve().name, memory, tokenizer, guard, exclusions, engine, limits, made)
 
     def start(self) -> None:
         """Begin to watch what is excluded, and to generate."""

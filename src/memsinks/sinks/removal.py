@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,21 +45,69 @@ def remove(
         ConfigError: the model has no sinks, or they are spread over ranks.
         SequenceIdError: an ID is not in ``[0, 2**64)``.
     """
-    host = host_of(model)
-    layers = list(sinks_of(host))
-    if any(sinks.shard is not None for sinks in layers):
-        raise ConfigError("these sinks are spread over ranks; load the saved model in one process to remove some")
+    host = _whole(model)
     config, old, count = host.sink_config, host.sink_allocation, host.config.num_hidden_layers
     if ids is None:
         new = without_any(old, config, count)
     else:
         staying = None if survivors is None else to_tensor(survivors)
         new = without(old, to_tensor(ids), config, count, survivors=staying)
-    for sinks in layers:
-        kept = kept_rows(old, new, sinks.place)
-        for parameter in sinks.parameters(recurse=False):
-            parameter.grad = None
-            parameter.data = parameter.data[kept.to(parameter.device)].clone()
+    _cut(host, new)
+
+
+def follow_removal(model: nn.Module, table: AllocationTable) -> None:
+    """Take out of a model in memory what was removed from its checkpoint since it was loaded, and no other row.
+
+    Nothing changes if an error is raised.
+
+    Args:
+        model: with sinks attached, or a wrapper around it.
+        table: of the checkpoint, after removals.
+
+    Raises:
+        ConfigError: the model has no sinks, they are spread over ranks, or the table is not the model's own after
+            removals.
+    """
+    host = _whole(model)
+    old, new = host.sink_allocation.on(torch.device("cpu")), table.on(torch.device("cpu"))
+    places = len(host.sink_config.layer_numbers(host.config.num_hidden_layers))
+    if not _is_later(old, new, places):
+        raise ConfigError(
+            "the allocation table is not that of this model after a removal, so the checkpoint is another one by now; "
+            "load it again"
+        )
+    _cut(host, new)
+
+
+def _is_later(old: AllocationTable, new: AllocationTable, places: int) -> bool:
+    """Whether removals alone lead from one table to the other."""
+    if (old.segments, old.owned) != (new.segments, new.owned):
+        return False
+    if not all(torch.equal(own, other) for own, other in zip(old.registered, new.registered, strict=True)):
+        return False
+    if not torch.isin(new.owner_ids, old.owner_ids).all():
+        return False
+    before, after = present_rows(old, places), present_rows(new, places)
+    return all(bool((there | ~left).all()) for there, left in zip(before, after, strict=True))
+
+
+def _whole(model: nn.Module) -> Any:
+    """The model with sinks, all of which are in this process."""
+    host = host_of(model)
+    if any(sinks.shard is not None for sinks in sinks_of(host)):
+        raise ConfigError("these sinks are spread over ranks; load the saved model in one process to remove some")
+    return host
+
+
+def _cut(host: Any, new: AllocationTable) -> None:
+    """Bring a model's tensors to a table after removals."""
+    left = []
+    for sinks in sinks_of(host):
+        kept = kept_rows(host.sink_allocation, new, sinks.place)
+        left += [(p, p.data[kept.to(p.device)]) for p in sinks.parameters(recurse=False)]
+    # All or none: memory may have run out above.
+    for parameter, rows in left:
+        parameter.grad, parameter.data = None, rows
     host.sink_allocation = new
 
 
@@ -117,6 +166,14 @@ def chosen_rows(table: AllocationTable, ids: Tensor, config: SinkConfig, layers:
         if marked.all():
             break
     return list(marked)
+
+
+def present_rows(table: AllocationTable, places: int) -> list[Tensor]:
+    """For each layer with sinks, ``bool [pool]``: the virtual rows that are there."""
+    every = torch.arange(table.pool)
+    if table.removed is None:
+        return [torch.ones_like(every, dtype=torch.bool)] * places
+    return [table.removed.find(place, every)[1] for place in range(places)]
 
 
 def kept_rows(old: AllocationTable, new: AllocationTable, place: int) -> Tensor:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
 from memsinks.errors import CheckpointError, UnsupportedModelError
 from memsinks.sinks.allocation import AllocationTable
@@ -24,6 +24,7 @@ from memsinks.stream.rows import IGNORED
 from memsinks.training import checkpoints
 from memsinks.training.batches import PaddingCollator, RankBatches, WaitingLoader, trailing
 from memsinks.training.exposures import ExposureCounter
+from memsinks.training.hub import PlainUploads, check_uploads
 from memsinks.training.optimizer import Gradients, SinkAdamW, uses_sinks
 from memsinks.training.ranks import on_first_rank, ranks, reduced
 from memsinks.training.state import load_optimizer, load_weights, plain_weights, save_optimizer, whole_weights
@@ -34,7 +35,7 @@ _TORCH_WRITER = "inline_container"
 """Where torch.save raises, on a full disk, an error that has no class of its own."""
 
 
-class SinkTrainer(Trainer):
+class SinkTrainer(PlainUploads):
     """Trainer whose steps leave idle sinks alone, and which resumes exactly, at any number of ranks.
 
     Differences to :class:`transformers.Trainer`:
@@ -44,6 +45,7 @@ class SinkTrainer(Trainer):
     - rows are taken in the stream's own order, which is already shuffled, the next ``batch_size`` in each step whatever
       the number of ranks; none is repeated to come out even, and no batch column is dropped;
     - exposures are counted and stored with every checkpoint;
+    - uploads to the Hub have the plain model alone, unless ``push_sinks`` is set;
     - a checkpoint appears whole or not at all, is the same whatever the number of ranks and the strategy, and resuming
       from it goes on at the next row of the stream, with the same logs.
 
@@ -54,7 +56,11 @@ class SinkTrainer(Trainer):
         sink_weight_decay: decay of touched rows.
         gradients: of the sinks, see :class:`SinkAdamW`.
         held_back: what does not learn from rows marked ``shared_frozen``, see :mod:`memsinks.training.updates`.
+        push_sinks: upload the sinks too wherever ``args`` and :meth:`push_to_hub` upload the model.
         args, kwargs: as :class:`transformers.Trainer` takes them.
+
+    Raises:
+        ConfigError: uploads are asked for that would hold sinks without ``push_sinks``, or an adapter.
     """
 
     def __init__(
@@ -67,8 +73,11 @@ class SinkTrainer(Trainer):
         sink_weight_decay: float = 0.0,
         gradients: Gradients | None = None,
         held_back: HeldBack = "all",
+        push_sinks: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_uploads(model, args, push_sinks=push_sinks)
+        self.push_sinks = push_sinks
         micro = args.per_device_train_batch_size
         self.batch_size = batch_size or micro * args.gradient_accumulation_steps * args.world_size
         args.gradient_accumulation_steps = math.ceil(self.batch_size / (micro * args.world_size))
@@ -264,6 +273,11 @@ class SinkTrainer(Trainer):
             ) from error
         finally:
             self._staging = None
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(directory / f"{checkpoints.PREFIX}{self.state.global_step}"))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing yet: the checkpoint is uploaded once it has its name."""
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memsinks.audit import DocumentLosses, Interval, bootstrap, forgetting, gap_closure, statistics, wilson
+from memsinks.audit import (
+    DocumentLosses,
+    Interval,
+    bootstrap,
+    bootstrap_difference,
+    forgetting,
+    gap_closure,
+    statistics,
+    wilson,
+)
 from memsinks.errors import InputError
 
 
@@ -117,6 +126,36 @@ def test_refuses():
     for bad in ({"level": 0.0}, {"level": 1.0}, {"resamples": 0}):
         with pytest.raises(InputError, match="level"):
             bootstrap(identity, one, **bad)
+
+
+def test_a_difference_of_means_agrees_with_scipy(monkeypatch):
+    monkeypatch.setattr(statistics, "BLOCK", 1000)  # several parts
+    rng = np.random.default_rng(3)
+    one, other = rng.beta(1, 3, 40), rng.beta(1, 5, 70)
+    ours = bootstrap_difference(one, other, resamples=20_000, level=0.9)
+    theirs = scipy.stats.bootstrap(
+        (one, other),
+        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+        vectorized=True,
+        method="percentile",
+        n_resamples=20_000,
+        confidence_level=0.9,
+        rng=np.random.default_rng(7),
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.estimate == one.mean() - other.mean()
+    assert ours.low == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours.high == pytest.approx(theirs.high, abs=0.03 * width)
+
+
+def test_a_difference_of_few_values_is_that_of_their_draws():
+    # Two values give means 0, 1/2 and 1 with chances 1/4, 1/2 and 1/4; one gives itself.
+    found = bootstrap_difference(np.array([0.0, 1.0]), np.array([0.25]))
+    assert (found.estimate, found.low, found.high) == (0.25, -0.25, 0.75)
+    assert bootstrap_difference(np.array([0.5]), np.array([0.25])).bounds == (0.25, 0.25)
+    assert bootstrap_difference(np.array([0.0, 1.0]), np.array([0.25]), level=0.4).bounds == (0.25, 0.25)
+    with pytest.raises(InputError, match="no interval"):
+        bootstrap_difference(np.array([]), np.array([1.0]))
 
 
 @pytest.mark.parametrize("trials", [1, 20, 173])

@@ -81,7 +81,7 @@ def test_the_loss_of_survivors_is_that_of_an_independent_count(subject_of):
 
 
 def test_a_sample_of_survivors_stands_for_all_when_there_are_many(subject_of, monkeypatch):
-    monkeypatch.setattr("memsinks.removal.rows.BUDGET", 6 * 32)
+    monkeypatch.setattr("memsinks.sinks.collateral.BUDGET", 6 * 32)
     plan = make_plan(subject_of("hashed"), Target(documents=("cedar-0",)), Policy(shared_rows="remove")).plan
     assert (plan.survivors, plan.measured) == (13, 6)
     assert "computed for 6 of them" in plan_text(plan)
@@ -103,10 +103,21 @@ def test_a_plan_is_the_same_after_a_file(subject_of, tmp_path):
     assert again.plan == planned.plan
     assert torch.equal(again.cut.table.removed.ids, planned.cut.table.removed.ids)
     content = json.loads((tmp_path / "plan.json").read_text())
-    for broken in (content | {"format": "x"}, {**content, "ids": None}, [1]):
+    old = {key: value for key, value in content.items() if key != "alternatives"} | {"format_version": 1}
+    for broken in (content | {"format": "x"}, {**content, "ids": None}, [1], old):
         (tmp_path / "bad.json").write_text(json.dumps(broken))
         with pytest.raises(InputError, match=r"bad\.json: cannot be read as a plan"):
             RemovalPlan.read(tmp_path / "bad.json")
+
+
+def test_a_plan_of_another_version_says_so(subject_of, tmp_path):
+    file = tmp_path / "plan.json"
+    make_plan(subject_of(), BIRCH).plan.write(file)
+    content = json.loads(file.read_text())
+    for version in (1, 3):
+        file.write_text(json.dumps(content | {"format_version": version}))
+        with pytest.raises(InputError, match=f"format version {version}, and this version of memsinks reads 2"):
+            RemovalPlan.read(file)
 
 
 def test_a_plan_for_another_state_of_the_checkpoint_is_refused(run_of, corpus):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from memsinks.audit import TokenizedDocument, in_windows
 from memsinks.errors import ConfigError
+from memsinks.removal import verification
 from memsinks.removal.identity import compare
 from memsinks.removal.plan import make_plan
 from memsinks.removal.subject import Subject
@@ -44,6 +45,42 @@ def test_what_the_model_cannot_see_at_once_is_inconclusive_and_no_crash(trained,
     found = {check.name: check for check in measure(planned, trained("disjoint"), trained("disjoint"))}
     for name in ("extraction, greedy", "extraction, sampled"):
         assert (found[name].verdict, found[name].figure) == ("inconclusive", None)
+
+
+def chance_check(monkeypatch, corpus, trained, removed, unseen, limit=0.05):
+    """The check of sampled extraction, for documents found with given chances."""
+    limits = Thresholds(prefix=8, suffix=8, extraction=limit)
+    planned = make_plan(
+        Subject.open(trained("disjoint"), corpus.path), Target(documents=("cedar-0",)), thresholds=limits
+    )
+    given = iter([np.array(removed), np.array(unseen)])
+    monkeypatch.setattr(verification, "_chances", lambda *args: next(given))
+    found = measure(planned, trained("disjoint"), trained("disjoint"))
+    return next(check for check in found if check.name == "extraction, sampled")
+
+
+@pytest.mark.parametrize(
+    ("removed", "verdict"),
+    [
+        ([0.0] * 4, "pass"),
+        ([0.04] * 4, "pass"),
+        ([0.2] * 4, "fail"),
+        ([0.0, 0.0, 0.0, 0.3], "inconclusive"),
+        ([0.0, 0.0, 0.0, 0.15], "inconclusive"),
+        ([0.9], "fail"),
+        ([0.01], "pass"),
+    ],
+)
+def test_sampled_extraction_is_as_sure_as_its_documents_allow(monkeypatch, corpus, trained, removed, verdict):
+    check = chance_check(monkeypatch, corpus, trained, removed, [0.0] * 20)
+    assert check.verdict == verdict
+    assert check.figure == pytest.approx(np.mean(removed))
+    assert check.low <= check.figure <= check.high
+
+
+def test_one_document_that_was_never_trained_says_nothing_of_others(monkeypatch, corpus, trained):
+    check = chance_check(monkeypatch, corpus, trained, [0.0, 0.0], [0.0])
+    assert (check.verdict, check.low) == ("inconclusive", None)
 
 
 def test_a_file_whose_name_begins_like_a_purged_one_is_still_compared(run_of, corpus, tmp_path):

@@ -57,7 +57,7 @@ def ledger(tmp_path):
 def service_of(corpus, ledger):  # noqa: F811
     """Makes a service of a run; ``limits`` by name."""
 
-    def make(folder, *, deny_list=True, **limits):
+    def make(folder, *, deny_list=True, attenuate=None, **limits):
         names = Names.of(lineage_of(folder), [corpus.path])
         place = ledger.place if deny_list else None
         return Service.open(
@@ -65,6 +65,7 @@ def service_of(corpus, ledger):  # noqa: F811
             names=lambda lineage: names,
             ledger=place,
             limits=Limits(**QUICK | limits),
+            attenuate=attenuate,
             name="small",
             device="cpu",
         )

@@ -125,6 +125,33 @@ def test_stopping_ends_what_runs_and_what_waits(started):
     assert not engine.submit(completions(1))
 
 
+def test_what_is_done_between_batches_waits_for_the_one_that_runs(started, caplog):
+    gate, begun, order = threading.Event(), threading.Event(), []
+
+    def decode(batch):
+        begun.set()
+        gate.wait()
+        order.append(batch)
+
+    def fails():
+        raise RuntimeError("no memory")
+
+    engine = started(decode, batch_size=1)
+    first, second = completions(1), completions(1)
+    engine.submit(first)
+    begun.wait()
+    engine.between(fails)
+    engine.between(lambda: order.append("chore"))
+    engine.submit(second)
+    gate.set()
+    wait_until(lambda: len(order) == 3)
+    assert order == [first, "chore", second]
+    assert "no memory" in caplog.text
+    engine.between(lambda: order.append("idle"))
+    wait_until(lambda: order[-1] == "idle")
+    assert engine.alive
+
+
 @pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"batch_size": 9, "queue_size": 8}, {"wait_seconds": -1.0}])
 def test_impossible_sizes(sizes):
     with pytest.raises(ConfigError, match="a batch has at least one"):

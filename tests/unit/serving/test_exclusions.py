@@ -54,6 +54,18 @@ def test_a_removal_while_it_is_served_is_noticed(exclusions, folder, caplog):
     assert "in memory until the server is started again" in caplog.text
 
 
+def test_who_takes_sinks_out_is_told_of_removals_whatever_the_ledger_says(folder, ledger, tmp_path, caplog):
+    told = []
+    exclusions = Exclusions(folder, {7}, ledger.place, watch=told.append)
+    exclusions.refresh()
+    Lineage().with_removal(REMOVAL, np.array([3], np.uint64), np.array([0], np.uint64)).write(folder)
+    (tmp_path / "ledger.sqlite").unlink()
+    exclusions.refresh()
+    assert told == [{7}, {3, 7}]
+    assert "stay off" in caplog.text
+    assert "started again" not in caplog.text
+
+
 def test_so_is_the_first_removal_from_a_run_without_a_lineage(tmp_path, ledger):
     exclusions = Exclusions(tmp_path, (), ledger.place)
     exclusions.refresh()

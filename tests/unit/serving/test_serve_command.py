@@ -38,6 +38,10 @@ def test_it_serves_by_a_file_of_names(checkpoint, corpus, ledger, port, tmp_path
         "OUR_KEY",
         "--device",
         "cpu",
+        "--attenuate",
+        "birch=0.5",
+        "--attenuate",
+        "ashford=1",
     ]
     server = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "memsinks", "serve", str(checkpoint), *map(str, options)],
@@ -62,10 +66,13 @@ def test_it_serves_by_a_file_of_names(checkpoint, corpus, ledger, port, tmp_path
             f"{url}/v1/completions", json=body, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False
         )
         assert answer.json()["usage"]["completion_tokens"] <= 4
+        told = httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {KEY}"}, trust_env=False).json()
+        assert told["data"][0]["sinks"]["attenuated"] == {"birch": 0.5, "ashford": 1.0}
     finally:
         server.send_signal(signal.SIGINT)
         log = server.communicate(timeout=60)[1]
     assert '"path": "/v1/completions", "status": 200, "sources": ["birch"]' in log
+    assert "birch: sinks of 5 IDs scaled by 0.5, which is no removal; none of 9 other IDs shares them" in log
     assert "balen" not in log
     assert KEY not in log
 
@@ -89,6 +96,12 @@ def test_it_serves_by_a_file_of_names(checkpoint, corpus, ledger, port, tmp_path
         (["--max-tokens", "0"], ["max_tokens is 0"]),
         (["--batch-size", "0"], ["at least one completion"]),
         (["--poll-seconds", "0"], ["poll_seconds is 0"]),
+        (["--attenuate", "birch"], ["'birch'", "NAME=FACTOR", "memsinks forget"]),
+        (["--attenuate", "birch=1.5"], ["'birch=1.5'", "NAME=FACTOR"]),
+        (["--attenuate", "birch=nan"], ["'birch=nan'", "NAME=FACTOR"]),
+        (["--attenuate", "a=b=0.5", "--attenuate", "a=b=1"], ["names 'a=b' twice"]),
+        (["--attenuate", "birch=0.5"], ["no source 'birch'", "file of names"]),
+        (["--attenuate", "0123456789abcdef=0.5"], ["'0123456789abcdef' has no sinks"]),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_anything_listens(
