@@ -132,11 +132,12 @@ def copied_by_cp(source: Path, target: Path) -> None:
     flushed(target)
 
 
-def one(folder: Path) -> None:
+def one(folder: Path, warm: bool) -> None:
     """In a process of its own, so that its memory is that of the removal."""
     files = SinkFiles.open(folder, verify=False)
     gone = ids.to_tensor(range(1, 13))
     table = without(files.table, gone, files.config, LAYERS)
+    settle(files.path, warm)
     before = peak_mb()
     started = time.perf_counter()
     excise(files, table, folder / "after")
@@ -158,7 +159,7 @@ def settle(source: Path, warm: bool) -> None:
     os.sync()
     descriptor = os.open(source, os.O_RDONLY)
     if warm:
-        while os.read(descriptor, 1 << 24):
+        while os.read(descriptor, 1 << 20):
             pass
     else:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -181,8 +182,7 @@ def applying(folder: Path, pool: int, rounds: int) -> dict[str, Any]:
                 seconds[name].append(time.perf_counter() - started)
                 (folder / "copy").unlink()
             (folder / "after").mkdir()
-            settle(source, state == "warm")
-            command = [sys.executable, __file__, "--one", str(folder)]
+            command = [sys.executable, __file__, "--one", str(folder), state]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             removal = json.loads(done.stdout.splitlines()[-1])
             seconds[REMOVAL].append(removal["seconds"])
@@ -230,15 +230,16 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        one(Path(sys.argv[2]))
+        one(Path(sys.argv[2]), sys.argv[3] == "warm")
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     parser.add_argument("--only", choices=["applying"], help="measure this part again")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each thing is measured")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     target = arguments.json or (None if arguments.quick else Path(__file__).with_suffix(".json"))
-    count, asked, pool, rounds = (2000, 10, 64, 1) if arguments.quick else (1_000_000, 1000, 8192, 5)
+    count, asked, pool, rounds = (2000, 10, 64, 1) if arguments.quick else (1_000_000, 1000, 8192, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder) / "checkpoint"
         own.mkdir()

@@ -136,7 +136,8 @@ class Steps:
         if not result.is_dir() and not (self.work / VERIFICATION).exists():
             self.say("taking the rows out")
             draft, applying = self.work / DRAFT, self.recorded["applying"]
-            shutil.rmtree(draft, ignore_errors=True)
+            for stopped in (draft, *self.work.glob(f".{DRAFT}.*")):
+                shutil.rmtree(stopped, ignore_errors=True)
             write(self.planned, draft)
             # Hashing takes about as long as writing did, and what the old checkpoint remembers does not wait for it.
             with ThreadPoolExecutor(1) as beside:

@@ -1,8 +1,8 @@
 """Rewrite ``sinks.safetensors`` without removed rows, from file to file: no tensor is loaded whole.
 
 The result is the file that :func:`memsinks.save` would write, byte for byte, so a removal from a file and one from a
-model in memory agree. Writing (:func:`excise`) is as fast as the disk; hashing what was written is not, so the file
-that names the hash is a second step (:func:`describe`).
+model in memory agree. Hashing the new file takes as long as writing it (:func:`excise`), so what names the hash is a
+second step (:func:`describe`), and other work can be done in between.
 """
 
 import hashlib
@@ -26,8 +26,7 @@ from memsinks.sinks.files import METADATA, TENSORS, described, read_metadata
 from memsinks.sinks.removal import kept_rows
 
 _BLOCK = 512 << 10
-"""Bytes read at a time. They stay in a core's cache until they are written, which made this faster than moving each run
-of rows inside the kernel (``copy_file_range``)."""
+"""Bytes read at a time; few enough to stay in a core's cache until they are written."""
 _SIZES = {"I64": 8, "F64": 8, "F32": 4, "BF16": 2, "F16": 2, "BOOL": 1}
 """Bytes of a value, by type; the library writes tensors of types that come first here first, and then by name."""
 _OTHERS = {"U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -154,6 +153,8 @@ def excise(files: SinkFiles, table: AllocationTable, output: Path) -> None:
                 yield body[first:last]
 
     with files.path.open("rb") as source:
+        if hasattr(os, "posix_fadvise"):  # reads further ahead, where the file is not in memory
+            os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         _write(output / TENSORS, content(source))
 
 
