@@ -46,7 +46,7 @@ quickstart: $(STAMP) ## train the three arms on the shipped stories and print th
 test: $(STAMP) ## all tests but the long ones and those that need a browser or a server
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) --dist loadfile -m "not long and not system"
 
-test-system: $(STAMP) ## open the report page in a headless Chromium, keep a ledger on a PostgreSQL server
+test-system: $(STAMP) ## open the report page in a headless Chromium, remove text with a ledger on a PostgreSQL server
 	@missing=""; \
 	command -v chromium >/dev/null || missing="chromium"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \

@@ -2,10 +2,11 @@
 
 Planning: a checkpoint of a million sources with sinks of their own, and one whose sources share a hashed pool; the time
 from the request to the plan, without reading the checkpoint's files. Applying: the sinks of a model like SmolLM2-1.7B
-in bfloat16, without the rows of a dozen IDs, against copying the same file, and against copying and hashing it, which
-the removal does too; each flushed to the disk. And the most memory that the removal added to its process. Prints
-tables, and writes them to removal.json beside this file (--json FILE for another; --quick, a smoke run, writes only
-where it is told to).
+in bfloat16, without the rows of a dozen IDs, against copying the same file with shutil.copyfile and with cp, all to the
+same disk and flushed to it (fsync); with the file in the page cache, and dropped from it before. Then how long hashing
+what was written takes, which the removal does beside measuring the old checkpoint. And the most memory that writing and
+hashing added to the process. Prints tables, and writes them to removal.json beside this file (--json FILE for another;
+--quick, a smoke run, writes only where it is told to; --only applying keeps the planning that the file has).
 """
 
 import argparse
@@ -34,12 +35,12 @@ from memsinks.removal.policy import Policy
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.sinks.allocation import AllocationTable
-from memsinks.sinks.excision import SinkFiles, excise
+from memsinks.sinks.excision import SinkFiles, describe, excise
 from memsinks.sinks.files import save_sinks
 from memsinks.sinks.removal import without
 
 LAYERS, HIDDEN = 24, 2048
-COPY, HASHED, REMOVAL = "copy", "copy and hash", "removal"
+COPY, CP, REMOVAL, HASHED = "shutil.copyfile", "cp", "removal", "removal, hash known"
 
 
 class Sources:
@@ -115,61 +116,93 @@ def write_sinks(folder: Path, pool: int) -> SinkConfig:
     return config
 
 
-def copied(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+def flushed(target: Path) -> None:
     descriptor = os.open(target, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
 
 
-def one(folder: Path) -> None:
+def copied(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    flushed(target)
+
+
+def copied_by_cp(source: Path, target: Path) -> None:
+    subprocess.run(["cp", source, target], check=True)
+    flushed(target)
+
+
+def one(folder: Path, warm: bool) -> None:
     """In a process of its own, so that its memory is that of the removal."""
     files = SinkFiles.open(folder, verify=False)
     gone = ids.to_tensor(range(1, 13))
     table = without(files.table, gone, files.config, LAYERS)
+    settle(files.path, warm)
     before = peak_mb()
     started = time.perf_counter()
     excise(files, table, folder / "after")
     seconds = time.perf_counter() - started
-    kept = (folder / "after" / "sinks.safetensors").stat().st_size
-    print(json.dumps({"seconds": seconds, "kept": kept, "added_mb": peak_mb() - before}))
+    target = folder / "after" / files.path.name
+    digest = file_digest(target)
+    known = time.perf_counter() - started
+    added = peak_mb() - before
+    describe(files, table, folder / "after", digest)
+    print(json.dumps({"seconds": seconds, "known": known, "kept": target.stat().st_size, "added_mb": added}))
 
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def settle(source: Path, warm: bool) -> None:
+    """Nothing is left to be written, and the file is in the page cache, or not."""
+    os.sync()
+    descriptor = os.open(source, os.O_RDONLY)
+    if warm:
+        while os.read(descriptor, 1 << 20):
+            pass
+    else:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
 def applying(folder: Path, pool: int, rounds: int) -> dict[str, Any]:
     write_sinks(folder, pool)
     source = folder / "sinks.safetensors"
     size = source.stat().st_size
-    copies, hashes, removals = [], [], []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        copied(source, folder / "copy")
-        copies.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        file_digest(folder / "copy")
-        hashes.append(copies[-1] + time.perf_counter() - started)
-        (folder / "copy").unlink()
-        (folder / "after").mkdir()
-        command = [sys.executable, __file__, "--one", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        removals.append(json.loads(done.stdout.splitlines()[-1]))
-        shutil.rmtree(folder / "after")
-    seconds = {COPY: copies, HASHED: hashes, REMOVAL: [r["seconds"] for r in removals]}
-    found: dict[str, Any] = {
-        "file_mb": size / 1e6,
-        "kept_mb": removals[0]["kept"] / 1e6,
-        "mb_per_second": {name: size / 1e6 / statistics.median(own) for name, own in seconds.items()},
-        "added_mb": max(r["added_mb"] for r in removals),
-    }
-    found["ratios"] = {
-        f"{REMOVAL} / {rival}": {"median": statistics.median(r), "min": min(r), "max": max(r)}
-        for rival in (COPY, HASHED)
-        if (r := [a / b for a, b in zip(seconds[rival], seconds[REMOVAL], strict=True)])
-    }
-    return found
+    found: dict[str, Any] = {"file_mb": size / 1e6, "rounds": rounds}
+    added = []
+    for state in ("warm", "cold"):
+        seconds: dict[str, list[float]] = {name: [] for name in (COPY, CP, REMOVAL, HASHED)}
+        for _ in range(rounds):
+            for name, copy in ((COPY, copied), (CP, copied_by_cp)):
+                settle(source, state == "warm")
+                started = time.perf_counter()
+                copy(source, folder / "copy")
+                seconds[name].append(time.perf_counter() - started)
+                (folder / "copy").unlink()
+            (folder / "after").mkdir()
+            command = [sys.executable, __file__, "--one", str(folder), state]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            removal = json.loads(done.stdout.splitlines()[-1])
+            seconds[REMOVAL].append(removal["seconds"])
+            seconds[HASHED].append(removal["known"])
+            added.append(removal["added_mb"])
+            found["kept_mb"] = removal["kept"] / 1e6
+            shutil.rmtree(folder / "after")
+        found[state] = {
+            "seconds": {name: spread(own) for name, own in seconds.items()},
+            "ratios": {
+                f"{own} / {rival}": spread([a / b for a, b in zip(seconds[rival], seconds[own], strict=True)])
+                for own in (REMOVAL, HASHED)
+                for rival in (COPY, CP)
+            },
+        }
+    return found | {"added_mb": max(added)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -183,38 +216,42 @@ def show(result: dict[str, Any]) -> None:
         table.add_row(kind, *cells, f"{f['seconds']:.2f}")
     console.print(table)
     f = result["applying"]
-    table = Table("", "MB/s", title=f"{f['file_mb']:,.0f} MB of sinks, of which {f['kept_mb']:,.0f} MB stay")
-    for name, speed in f["mb_per_second"].items():
-        table.add_row(name, f"{speed:,.0f}")
-    console.print(table)
-    ratios = Table("ratio of speed", "median", "min", "max")
-    for name, r in f["ratios"].items():
-        ratios.add_row(name, *(f"{r[k]:.2f}" for k in ("median", "min", "max")))
-    console.print(ratios)
-    console.print(f"memory beyond what the process had before: {f['added_mb']:.0f} MB")
+    console.print(f"{f['file_mb']:,.0f} MB of sinks, of which {f['kept_mb']:,.0f} MB stay; rounds: {f['rounds']}")
+    for state in ("warm", "cold"):
+        table = Table("", "median", "min", "max", title=f"Applying, {state}: seconds, and ratios of speed")
+        for group in ("seconds", "ratios"):
+            for name, r in f[state][group].items():
+                table.add_row(name, *(f"{r[k]:.2f}" for k in ("median", "min", "max")), end_section=name == HASHED)
+        console.print(table)
+    console.print(
+        f"memory beyond what the process had before: {f['added_mb']:.1f} MB, for a file of {f['file_mb']:,.0f}"
+    )
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        one(Path(sys.argv[2]))
+        one(Path(sys.argv[2]), sys.argv[3] == "warm")
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument("--only", choices=["applying"], help="measure this part again")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each thing is measured")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
-    count, asked, pool, rounds = (2000, 10, 64, 1) if arguments.quick else (1_000_000, 1000, 8192, 5)
+    target = arguments.json or (None if arguments.quick else Path(__file__).with_suffix(".json"))
+    count, asked, pool, rounds = (2000, 10, 64, 1) if arguments.quick else (1_000_000, 1000, 8192, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder) / "checkpoint"
         own.mkdir()
         from stream import versions
 
+        kept = json.loads(target.read_text())["planning"] if arguments.only and target else None
         result = {
-            "planning": planning(count, asked, own, min(3, rounds)),
+            "planning": kept or planning(count, asked, own, min(3, rounds)),
             "applying": applying(own, pool, rounds),
             **versions(),
         }
     show(result)
-    target = arguments.json or (None if arguments.quick else Path(__file__).with_suffix(".json"))
     if target is not None:
         target.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,22 +1,13 @@
 """A ledger on a PostgreSQL server of our own, reached with a password."""
 
-import contextlib
-import os
-import pwd
 import re
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 from ledger_behaviour import ENTRIES, WRITER, LedgerBehaviour, filled, run_sql, shown, write
+from postgresql_server import PASSWORD
 from sqlalchemy.exc import DBAPIError
 
 from memsinks.errors import LedgerError
@@ -25,7 +16,6 @@ from memsinks.ledger.store import ADVISORY_LOCK
 
 pytestmark = pytest.mark.system
 
-PASSWORD = "hunter2"
 # Without the advisory lock, and with the locked row that other databases get.
 BY_ROW = (
     """
@@ -36,103 +26,6 @@ store._lock_head = lambda connection: connection.execute(select(store.HEAD.c.seq
 """
     + WRITER
 )
-
-
-def programs() -> Path | None:
-    """The folder of the newest server's programs."""
-    if found := shutil.which("initdb"):
-        return Path(found).parent
-    folders = Path("/usr/lib/postgresql").glob("*/bin")
-    return max((f for f in folders if (f / "initdb").exists()), key=lambda f: int(f.parent.name), default=None)
-
-
-@dataclass
-class Server:
-    """A server in a temporary folder."""
-
-    bin: Path
-    folder: Path
-    port: int
-    user: str | None
-
-    def do(self, program: str, *arguments: object) -> None:
-        """Run one of its programs, as a user without rights if we are root: it refuses to run as root."""
-        done = subprocess.run(
-            [self.bin / program, *map(str, arguments)],
-            user=self.user,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        # Without fsync: the tests stop the server, not the machine.
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories='{self.folder}' -F"
-        self.do(
-            "pg_ctl", "start", "-w", "-t", 100, "-D", self.folder / "data", "-l", self.folder / "log", "-o", options
-        )
-
-    def stop(self, mode: str) -> None:
-        """Stop it: fast in good order, immediate as in a crash."""
-        self.do("pg_ctl", "stop", "-w", "-D", self.folder / "data", "-m", mode)
-
-    def url(self, database: str, password: str = PASSWORD) -> str:
-        """How to reach a database of it."""
-        return f"postgresql+psycopg://desk:{password}@127.0.0.1:{self.port}/{database}"
-
-
-@pytest.fixture(scope="module")
-def server():
-    found = programs()
-    if found is None:
-        message = "PostgreSQL is missing; `make test-system` installs it as root on a Debian system"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    user = None
-    if os.geteuid() == 0:
-        known = {entry.pw_name for entry in pwd.getpwall()}
-        user = "postgres" if "postgres" in known else "nobody"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Not pytest's folder: others may not enter it, and the path of a socket has to be short.
-    folder = Path(tempfile.mkdtemp(prefix="ledger-"))
-    made = Server(found, folder, port, user)
-    try:
-        (folder / "password").write_text(PASSWORD)
-        if user is not None:
-            shutil.chown(folder, user)
-            shutil.chown(folder / "password", user)
-        made.do(
-            "initdb", "-D", folder / "data", "-U", "desk", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}",
-            "-E", "UTF8", "--locale=C",
-        )  # fmt: skip
-        made.start()
-        yield made
-    finally:
-        if (folder / "data" / "postmaster.pid").exists():
-            with contextlib.suppress(AssertionError):
-                made.stop("fast")
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def place(server):
-    """The URL of a new database."""
-    name = f"ledger_{uuid.uuid4().hex}"
-    url = server.url("postgres").replace("+psycopg", "")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield server.url(name)
-    # Files that are left make the server slow to start after a crash: it writes them all to the disk.
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class TestPostgresql(LedgerBehaviour):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from memsinks.errors import InputError
@@ -26,7 +27,9 @@ def digests(directory: Path, *, besides: Path | None = None) -> dict[str, str]:
         raise InputError(
             f"{directory / name}: {reason}; a certificate covers plain files only, so replace or remove it"
         )
-    return {name: digest(path) for name, path in files.items()}
+    # Hashing releases the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return dict(zip(files, threads.map(digest, files.values()), strict=True))
 
 
 def digest(path: Path) -> str:

@@ -18,8 +18,8 @@ from memsinks.removal.thresholds import Thresholds
 if TYPE_CHECKING:
     from memsinks.certificate import SigningKey
     from memsinks.ledger import Ledger
-    from memsinks.removal.carry_out import Outcome
     from memsinks.removal.plan import Planned
+    from memsinks.removal.steps import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

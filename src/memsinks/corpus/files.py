@@ -3,9 +3,11 @@
 import errno
 import hashlib
 import hmac
+import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +23,31 @@ def file_digest(path: Path, key: bytes | None = None) -> str:
         while chunk := file.read(1 << 20):
             state.update(chunk)
     return state.hexdigest()
+
+
+def folder_digests(
+    folder: Path, *, known: Mapping[str, str] | None = None, besides: Container[str] = ()
+) -> dict[str, str]:
+    """SHA-256 of every file in a folder and those inside it, by name; several files are hashed at once.
+
+    Names that begin with a dot are left out.
+
+    Args:
+        folder: the folder.
+        known: hashes of some files, which are not read again.
+        besides: names to leave out.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+    found = {name: (known or {}).get(name, "") for name in files if name not in besides}
+    missing = [name for name, digest in found.items() if not digest]
+    # Hashing releases the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found.update(zip(missing, threads.map(lambda name: file_digest(files[name]), missing), strict=True))
+    return found
 
 
 def check_output(output: Path) -> None:

@@ -17,7 +17,7 @@ from memsinks.errors import InputError, MemsinksError
 from memsinks.ids import format_id, from_tensor
 from memsinks.inspection.checkpoint import has_sinks, plain_parts, read_export, read_model_config
 from memsinks.inspection.environment import Finding
-from memsinks.removal.carry_out import unfinished
+from memsinks.removal.steps import unfinished
 from memsinks.runs.config import RunConfig
 from memsinks.runs.run import CONFIG, working_directory_of
 from memsinks.sinks.excision import SinkFiles

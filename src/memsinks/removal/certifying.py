@@ -19,8 +19,8 @@ from memsinks.certificate.predicate import ReasonKind
 from memsinks.corpus.files import file_digest
 from memsinks.ids import parse_id
 from memsinks.ledger import Ledger
-from memsinks.removal.carry_out import PLAN, VERIFICATION, Outcome
 from memsinks.removal.plan import RemovalPlan
+from memsinks.removal.steps import PLAN, VERIFICATION, Outcome
 from memsinks.removal.verification import Verification
 
 CERTIFICATE = "certificate.json"

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import pyarrow.parquet as pq
 
-from memsinks.corpus.files import file_digest
 from memsinks.corpus.stages.finish import PASSAGES
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import format_id
@@ -25,6 +24,7 @@ from memsinks.removal.scope import Decision, Scope, resolve
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds
+from memsinks.sinks.allocation import AllocationTable
 
 FORMAT, FORMAT_VERSION = "memsinks-removal-plan", 2
 """Version 1 had no alternatives."""
@@ -170,7 +170,6 @@ def make_plan(
     _check_needed(policy, scope)
     now = datetime.now(UTC)
     ids = tuple(format_id(int(i)) for i in scope.ids)
-    before = folder_digests(subject.folder)
     files = subject.files
     there = [files.table.rows_in(place) for place in range(len(files.layers()))]
     lost, residue = rows.collateral, tuple(find_residue(subject, scope))
@@ -178,7 +177,7 @@ def make_plan(
         id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         time=now.isoformat(timespec="seconds"),
         checkpoint=subject.folder.name,
-        before=before,
+        before=subject.digests,
         corpus=subject.corpus.hash,
         stage=subject.stage,
         target=target,
@@ -192,7 +191,7 @@ def make_plan(
         sources=_sources(subject, scope),
         decisions=scope.decisions,
         rows=tuple(zip(there, rows.chosen, rows.removed, strict=True)),
-        cut_sha256=_cut_digest(rows),
+        cut_sha256=table_digest(rows.table),
         survivors=lost.survivors,
         measured=len(lost.ids),
         lost_mean=lost.mean,
@@ -212,7 +211,7 @@ def remake(plan: RemovalPlan, subject: Subject) -> Planned:
     Raises:
         InputError: the checkpoint, the corpus or what would go is not what was planned.
     """
-    if (now := folder_digests(subject.folder)) != plan.before:
+    if (now := subject.digests) != plan.before:
         changed = sorted(name for name in now.keys() | plan.before.keys() if now.get(name) != plan.before.get(name))
         raise InputError(
             f"{subject.folder} has changed since removal {plan.id} was planned ({', '.join(changed[:3])}); plan again"
@@ -223,16 +222,6 @@ def remake(plan: RemovalPlan, subject: Subject) -> Planned:
     if again.plan.ids != plan.ids or again.plan.cut_sha256 != plan.cut_sha256:
         raise InputError(f"removal {plan.id} would not do any more what was planned; plan again")
     return replace(again, plan=plan)
-
-
-def folder_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder and those inside it, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): file_digest(path)
-        for path in files
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
 
 
 def _check_needed(policy: Policy, scope: Scope) -> None:
@@ -266,8 +255,9 @@ def passages_outside(subject: Subject, scope: Scope) -> set[str]:
     return {b for a, b in both if a in goes and b in stays}
 
 
-def _cut_digest(rows: Cut) -> str:
+def table_digest(table: AllocationTable) -> str:
+    """SHA-256 of an allocation table: which rows belong to whom, and which went."""
     state = hashlib.sha256()
-    for name, tensor in sorted(rows.table.tensors().items()):
+    for name, tensor in sorted(table.tensors().items()):
         state.update(name.encode() + b"\0" + tensor.contiguous().numpy().tobytes())
     return state.hexdigest()

@@ -9,10 +9,10 @@ import numpy as np
 
 from memsinks.checkpoint.card import CARD, CardFacts, is_ours, names_sources, run_facts, trained_sources, write_card
 from memsinks.checkpoint.lineage import LINEAGE, REMOVED, TRAINED, UNKNOWN, Lineage, Removal
-from memsinks.corpus.files import appearing, file_digest
+from memsinks.corpus.files import appearing, explain, file_digest
 from memsinks.errors import InputError
 from memsinks.removal.plan import Planned
-from memsinks.sinks.excision import excise
+from memsinks.sinks.excision import describe, excise
 from memsinks.sinks.files import METADATA, TENSORS
 
 _REWRITTEN = {TENSORS, METADATA, LINEAGE, TRAINED, REMOVED}
@@ -34,47 +34,64 @@ def check_space(planned: Planned) -> None:
         )
 
 
-def build(planned: Planned, result: Path, anchor: tuple[int, str] | None, plan_file: Path) -> None:
-    """Write the new checkpoint; the folder appears whole or not at all.
+def write(planned: Planned, draft: Path) -> None:
+    """Write the new checkpoint but for the files that name the hash of its sinks; the folder appears at once.
 
     Files that do not change are second names of the old ones where the file system has such, and copies elsewhere.
 
     Args:
         planned: the removal.
-        result: the folder to make.
-        anchor: number and hash of the ledger's last entry.
-        plan_file: of the plan, to be named by its hash.
+        draft: the folder to make.
 
     Raises:
         InputError: it cannot be written; a full disk is named as such.
     """
     subject, plan = planned.subject, planned.plan
     purged = {item.path for item in plan.residue if item.action == "purge"}
-    card = subject.folder / CARD
-    rewritten = _REWRITTEN | ({CARD} if is_ours(card) else set())
-    with appearing(result, subject.folder) as folder:
+    rewritten = _REWRITTEN | ({CARD} if is_ours(subject.folder / CARD) else set())
+    with appearing(draft, subject.folder) as folder:
         for name in plan.before:
             if name in rewritten or any(is_inside(f"{plan.checkpoint}/{name}", path) for path in purged):
                 continue
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(subject.folder / name, target)
-        after = excise(subject.files, planned.cut.table, folder)
-        removal = Removal(
-            id=plan.id,
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
-            everything=plan.everything,
-            ids=len(plan.ids),
-            documents=plan.documents + plan.also,
-            before=subject.files.sha256,
-            after=after,
-            plan=file_digest(plan_file),
-            ledger=anchor,
-        )
-        lineage = subject.lineage.with_removal(removal, *_removed(planned))
-        lineage.write(folder)
-        if is_ours(card):
-            write_card(folder, _card_facts(planned, folder, lineage))
+        excise(subject.files, planned.cut.table, folder)
+
+
+def seal(planned: Planned, draft: Path, sha256: str, anchor: tuple[int, str] | None, plan_file: Path) -> None:
+    """Complete what :func:`write` wrote with the files that name the hash of its sinks.
+
+    Args:
+        planned: the removal.
+        draft: the folder.
+        sha256: of the new ``sinks.safetensors``.
+        anchor: number and hash of the ledger's last entry.
+        plan_file: of the plan, to be named by its hash.
+
+    Raises:
+        InputError: a file cannot be written; a full disk is named as such.
+    """
+    subject, plan = planned.subject, planned.plan
+    removal = Removal(
+        id=plan.id,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        everything=plan.everything,
+        ids=len(plan.ids),
+        documents=plan.documents + plan.also,
+        before=subject.files.sha256,
+        after=sha256,
+        plan=file_digest(plan_file),
+        ledger=anchor,
+    )
+    lineage = subject.lineage.with_removal(removal, *_removed(planned))
+    try:
+        describe(subject.files, planned.cut.table, draft, sha256)
+        lineage.write(draft)
+        if is_ours(subject.folder / CARD):
+            write_card(draft, _card_facts(planned, draft, lineage))
+    except OSError as error:
+        raise InputError(explain(subject.folder, error)) from error
 
 
 def _card_facts(planned: Planned, folder: Path, lineage: Lineage) -> CardFacts:

@@ -1,6 +1,7 @@
 """The checkpoint that text is to be removed from, with the corpus of that text."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from transformers import AutoConfig
 from memsinks.checkpoint.lineage import Lineage, Stage
 from memsinks.config import read_config
 from memsinks.corpus import Corpus
+from memsinks.corpus.files import folder_digests
 from memsinks.corpus.storage import Place
 from memsinks.errors import CheckpointError, InputError
 from memsinks.ids import from_tensor
@@ -16,6 +18,7 @@ from memsinks.runs.config import RunConfig
 from memsinks.runs.lineage import lineage_of
 from memsinks.runs.run import CONFIG
 from memsinks.sinks.excision import SinkFiles
+from memsinks.sinks.files import TENSORS
 from memsinks.stream import ExposurePlan, GovernedPolicy, governed
 from memsinks.training.run import PLAN, TrainText
 
@@ -77,6 +80,11 @@ class Subject:
             )
             exposures, chosen = exposures + seen, chosen | own
         return cls(folder, files, layers, lineage, number, opened, exposures, chosen)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file of the checkpoint, by name; the sinks were hashed when they were opened."""
+        return folder_digests(self.folder, known={TENSORS: self.files.sha256})
 
     @property
     def removed(self) -> np.ndarray:

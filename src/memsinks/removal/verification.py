@@ -17,20 +17,17 @@ from memsinks.audit import (
     bootstrap_difference,
     document_losses,
     greedy_extraction,
-    in_windows,
-    tokenized,
     wilson,
 )
 from memsinks.checkpoint.run import load
 from memsinks.errors import InputError
+from memsinks.removal.measured import Text
 from memsinks.removal.plan import Planned
 from memsinks.removal.thresholds import Thresholds
 from memsinks.sinks.modes import Mode, ModeKind
 from memsinks.training.run import bf16_pays
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-FEW = 20
-"""Documents below which they are scored in windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,69 +74,80 @@ class Verification:
         }
 
 
-def measure(planned: Planned, before: Path, after: Path, *, progress: bool = False) -> list[Check]:
-    """What the models remember before and after.
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What the checkpoint remembered before the removal.
+
+    Attributes:
+        held: losses of the removed text with its sinks; None for less than two documents.
+        survivors: losses of the text of surviving sources with its sinks.
+    """
+
+    held: DocumentLosses | None
+    survivors: dict[str, DocumentLosses]
+
+
+def measure_before(planned: Planned, before: Path, *, progress: bool = False) -> Baseline:
+    """What the model remembers before; needs nothing of the result.
 
     Args:
         planned: the removal.
-        before, after: the checkpoint as it was, and without the sinks.
+        before: the checkpoint as it was.
         progress: show bars on standard error.
+
+    Raises:
+        CheckpointError: it is not whole, or was altered.
     """
-    text = _Text(planned)
+    text, model = Text(planned, _context(before)), load(before)
+
+    def losses(documents: list[TokenizedDocument]) -> DocumentLosses:
+        return _losses(model, documents, "own", text.length, progress)
+
+    return Baseline(
+        held=losses(text.removed) if len(text.removed) > 1 else None,
+        survivors={name: losses(documents) for name, documents in text.survivors.items()},
+    )
+
+
+def measure(planned: Planned, baseline: Baseline, after: Path, *, progress: bool = False) -> list[Check]:
+    """What the model remembers after, against what it did before.
+
+    Args:
+        planned: the removal.
+        baseline: of the checkpoint as it was.
+        after: the checkpoint without the sinks.
+        progress: show bars on standard error.
+
+    Raises:
+        CheckpointError: it is not whole, or was altered.
+    """
+    text, model = Text(planned, _context(after)), load(after)
     limits = planned.plan.thresholds
-    length = min(int(AutoConfig.from_pretrained(before).max_position_embeddings), 1024)
     checks = []
-
-    def losses(model: Any, documents: list[TokenizedDocument], mode: ModeKind) -> DocumentLosses:
-        return document_losses(
-            model, documents, mode=Mode(mode), max_length=length, autocast=bf16_pays(), progress=progress
-        )
-
-    few = min(len(text.removed), len(text.unseen)) < FEW
-    removed, unseen = (in_windows(documents, length) if few else documents for documents in (text.removed, text.unseen))
-    survivors = {
-        name: in_windows(documents, length) if len(documents) < FEW else documents
-        for name, documents in text.survivors.items()
-    }
-    original = load(before)
-    held = losses(original, removed, "own") if len(removed) > 1 else None
-    own_before = {name: losses(original, documents, "own") for name, documents in survivors.items()}
-    del original
-    result = load(after)
     modes: tuple[ModeKind, ...] = ("off", "all")
     for mode in modes:
-        if held is not None and len(unseen) > 1:
-            found = losses(result, removed, mode), losses(result, unseen, mode)
-            checks.append(_recall(mode, held, *found, limits))
+        if baseline.held is not None and len(text.unseen) > 1:
+            removed, unseen = (_losses(model, d, mode, text.length, progress) for d in (text.removed, text.unseen))
+            checks.append(_recall(mode, baseline.held, removed, unseen, limits))
         else:
             checks.append(_unmeasured(f"recall, sinks {mode}", -limits.recall))
-    checks += _extraction(planned, result, text, length)
-    for name, documents in survivors.items():
-        checks.append(_survivor(name, own_before[name], losses(result, documents, "own"), limits.survivors))
+    checks += _extraction(planned, model, text)
+    for name, documents in text.survivors.items():
+        own = _losses(model, documents, "own", text.length, progress)
+        checks.append(_survivor(name, baseline.survivors[name], own, limits.survivors))
     return [_finite(check) for check in checks]
 
 
-class _Text:
-    """What is measured, each kind at most as many documents as the plan says."""
+def _context(folder: Path) -> int:
+    return min(int(AutoConfig.from_pretrained(folder).max_position_embeddings), 1024)
 
-    def __init__(self, planned: Planned) -> None:
-        subject, scope, most = planned.subject, planned.scope, planned.plan.thresholds.measured
-        corpus = subject.corpus
-        gone = scope.documents | scope.also
-        sources = np.array([source or "" for source in corpus.sources])
-        # The most exposed first: they are remembered best.
-        order = np.argsort(-subject.exposures, kind="stable")
-        self.removed = tokenized(corpus, order[gone[order]][:most])
-        held_out = corpus.is_validation & np.isin(sources, np.unique(sources[gone]))
-        if held_out.sum() < FEW:
-            held_out = corpus.is_validation
-        self.unseen = tokenized(corpus, np.flatnonzero(held_out)[:most])
-        self.survivors: dict[str, list[TokenizedDocument]] = {}
-        stays = subject.with_sinks & np.isin(corpus.sequence_ids, scope.survivors)
-        names, counts = np.unique(sources[stays], return_counts=True)
-        # All of the few, and the largest of many: a threshold for each of ten thousand sources says nothing.
-        for name in names[np.argsort(-counts, kind="stable")][:20].tolist():
-            self.survivors[name] = tokenized(corpus, np.flatnonzero(stays & (sources == name))[:most])
+
+def _losses(
+    model: Any, documents: list[TokenizedDocument], mode: ModeKind, length: int, progress: bool
+) -> DocumentLosses:
+    return document_losses(
+        model, documents, mode=Mode(mode), max_length=length, autocast=bf16_pays(), progress=progress
+    )
 
 
 def _recall(
@@ -166,12 +174,14 @@ def _recall(
     )
 
 
-def _extraction(planned: Planned, model: Any, text: _Text, length: int) -> Iterator[Check]:
+def _extraction(planned: Planned, model: Any, text: Text) -> Iterator[Check]:
     limits = planned.plan.thresholds
     needed = limits.prefix + limits.suffix
     # A model that sees fewer tokens at once than are given and compared cannot be asked for them.
-    removed = [d for d in text.removed if needed <= min(length, len(d.tokens))]
-    unseen = [d for d in text.unseen if needed <= min(length, len(d.tokens))]
+    removed, unseen = (
+        [d for d in documents if needed <= min(text.length, len(d.tokens))]
+        for documents in (text.whole_removed, text.whole_unseen)
+    )
     if not removed or not unseen:
         for kind in ("greedy", "sampled"):
             yield _unmeasured(f"extraction, {kind}", limits.extraction)

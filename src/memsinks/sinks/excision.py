@@ -1,16 +1,16 @@
 """Rewrite ``sinks.safetensors`` without removed rows, from file to file: no tensor is loaded whole.
 
 The result is the file that :func:`memsinks.save` would write, byte for byte, so a removal from a file and one from a
-model in memory agree.
+model in memory agree. Hashing the new file takes as long as writing it (:func:`excise`), so what names the hash is a
+second step (:func:`describe`), and other work can be done in between.
 """
 
 import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from memsinks.sinks.config import SinkConfig
 from memsinks.sinks.files import METADATA, TENSORS, described, read_metadata
 from memsinks.sinks.removal import kept_rows
 
-_CHUNK, _AHEAD = 4 << 20, 8
-"""Bytes read at a time, and how many such parts wait to be hashed."""
+_BLOCK = 512 << 10
+"""Bytes read at a time; few enough to stay in a core's cache until they are written."""
 _SIZES = {"I64": 8, "F64": 8, "F32": 4, "BF16": 2, "F16": 2, "BOOL": 1}
 """Bytes of a value, by type; the library writes tensors of types that come first here first, and then by name."""
 _OTHERS = {"U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -117,19 +117,17 @@ class SinkFiles:
         return self.layers().index(int(part.name.split(".")[1]))
 
 
-def excise(files: SinkFiles, table: AllocationTable, output: Path) -> str:
-    """Write the sinks without the rows that ``table`` does not have any more.
+def excise(files: SinkFiles, table: AllocationTable, output: Path) -> None:
+    """Write ``sinks.safetensors`` without the rows that ``table`` does not have any more, and flush it to the disk.
 
     Args:
         files: the sinks before.
         table: that after the removal, see :func:`memsinks.sinks.removal.without`.
-        output: a folder for both files; it exists.
-
-    Returns:
-        SHA-256 of the new ``sinks.safetensors``.
+        output: a folder for the file; it exists.
 
     Raises:
         ConfigError: the table brings rows back.
+        CheckpointError: the file before is shorter than its header says.
     """
     kept: dict[int, Tensor] = {}
     for place in range(len(files.layers())):
@@ -143,22 +141,34 @@ def excise(files: SinkFiles, table: AllocationTable, output: Path) -> str:
     shapes |= {name: (entry["dtype"], entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     ranks = list(_SIZES)
     order = sorted(shapes, key=lambda name: (ranks.index(shapes[name][0]), name))
-    target = output / TENSORS
 
-    def content() -> Iterator[bytes | memoryview]:
+    def content(source: BufferedReader) -> Iterator[bytes | memoryview]:
         yield _header(order, shapes, files.config)
         for name in order:
             if name in files.parts:
                 part = files.parts[name]
-                yield from _rows(files.path, part, kept[files.place(part)])
+                yield from _rows(source, part, kept[files.place(part)])
             else:
                 first, last = header[name]["data_offsets"]
                 yield body[first:last]
 
-    found = _write(target, content())
-    described_as = described(files.config, files.model_type, table, found, target.stat().st_size)
-    (output / METADATA).write_bytes(described_as)
-    return found
+    with files.path.open("rb") as source:
+        if hasattr(os, "posix_fadvise"):  # reads further ahead, where the file is not in memory
+            os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        _write(output / TENSORS, content(source))
+
+
+def describe(files: SinkFiles, table: AllocationTable, output: Path, sha256: str) -> None:
+    """Write the ``sinks.json`` that belongs to what :func:`excise` wrote.
+
+    Args:
+        files: the sinks before.
+        table: that after the removal.
+        output: the folder.
+        sha256: of the new ``sinks.safetensors``.
+    """
+    size = (output / TENSORS).stat().st_size
+    (output / METADATA).write_bytes(described(files.config, files.model_type, table, sha256, size))
 
 
 def row_digests(files: SinkFiles, part: Part, rows: Tensor, besides: bytes | None = None) -> Iterator[bytes]:
@@ -191,31 +201,30 @@ def read_header(file: Path) -> dict[str, Part]:
         raise CheckpointError(f"{file} cannot be read ({error}); restore it from a copy") from error
 
 
-def _write(file: Path, content: Iterable[bytes | memoryview]) -> str:
-    """Write what comes, flush it to the disk, and return its SHA-256; hashing goes on beside reading and writing."""
-    digest = hashlib.sha256()
-    with file.open("wb") as out, ThreadPoolExecutor(1) as hashing:
-        pending: deque[Future[None]] = deque()
+def _write(file: Path, content: Iterable[bytes | memoryview]) -> None:
+    with file.open("wb") as out:
         for data in content:
-            pending.append(hashing.submit(digest.update, data))
             out.write(data)
-            while len(pending) > _AHEAD:
-                pending.popleft().result()
-        for future in pending:
-            future.result()
         out.flush()
         os.fsync(out.fileno())
-    return digest.hexdigest()
 
 
-def _rows(file: Path, part: Part, kept: Tensor) -> Iterator[memoryview]:
-    """The bytes of some rows of a tensor, many at a time."""
+def _rows(source: BufferedReader, part: Part, kept: Tensor) -> Iterator[memoryview]:
+    """The bytes of some rows of a tensor, in blocks, each of which holds until the next is asked for."""
     if not part.bytes:
         return
-    rows = np.memmap(file, dtype=np.uint8, mode="r", offset=part.start, shape=(part.shape[0], part.row_bytes))
-    places, step = kept.numpy(), max(1, _CHUNK // part.row_bytes)
-    for start in range(0, len(places), step):
-        yield memoryview(rows[places[start : start + step]]).cast("B")
+    places, step = kept.numpy(), max(1, _BLOCK // part.row_bytes)
+    block = np.empty((min(step, part.shape[0]), part.row_bytes), np.uint8)
+    for first in range(0, part.shape[0], step):
+        rows = block[: part.shape[0] - first]
+        low, high = np.searchsorted(places, (first, first + len(rows)))
+        if low == high:
+            continue
+        source.seek(part.start + first * part.row_bytes)
+        if source.readinto(rows.data.cast("B")) != rows.nbytes:
+            raise CheckpointError(f"{source.name} is shorter than its header says; restore it from a copy")
+        kept_here = rows if high - low == len(rows) else rows[places[low:high] - first]
+        yield kept_here.data.cast("B")
 
 
 def _header(order: list[str], shapes: dict[str, Any], config: SinkConfig) -> bytes:
@@ -237,8 +246,5 @@ def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 def _digest(file: Path) -> str:
-    state = hashlib.sha256()
     with file.open("rb", buffering=0) as source:
-        while chunk := source.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
+        return hashlib.file_digest(source, "sha256").hexdigest()

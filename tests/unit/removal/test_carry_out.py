@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,16 @@ import memsinks
 from memsinks.checkpoint.card import CARD, CardFacts, write_card
 from memsinks.checkpoint.lineage import Lineage
 from memsinks.checkpoint.run import NOT_VERIFIED
-from memsinks.corpus.files import file_digest
-from memsinks.errors import ConfigError, InputError, SequenceIdError
+from memsinks.corpus.files import file_digest, folder_digests
+from memsinks.errors import CheckpointError, ConfigError, InputError, SequenceIdError
 from memsinks.ids import parse_id, to_tensor
 from memsinks.ledger import Ledger
-from memsinks.removal import carry_out
+from memsinks.removal import steps
 from memsinks.removal.carry_out import Request, abandon, begin, go_on, unfinished
-from memsinks.removal.plan import folder_digests, make_plan
+from memsinks.removal.identity import compare
+from memsinks.removal.plan import make_plan
 from memsinks.removal.policy import Policy
+from memsinks.removal.staging import seal, write
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds
@@ -55,7 +58,8 @@ def ledger(tmp_path):
 def unmeasured(monkeypatch):
     """Measuring takes a second and leaves nothing on disk."""
     passed = Check(name="nothing", verdict="pass", figure=0.0, threshold=0.0, says="measured nothing")
-    monkeypatch.setattr(carry_out, "measure", lambda *args, **kwargs: [passed])
+    monkeypatch.setattr(steps, "measure_before", lambda *args, **kwargs: None)
+    monkeypatch.setattr(steps, "measure", lambda *args, **kwargs: [passed])
 
 
 def kinds(ledger, removal):
@@ -147,7 +151,7 @@ def test_memory_in_shared_weights_fails_and_the_result_is_left_aside(run_of, cor
 def test_an_inconclusive_result_can_be_accepted_and_a_failed_one_cannot(run_of, corpus, ledger, monkeypatch):
     def check(verdict):
         found = Check(name="recall", verdict=verdict, figure=None, threshold=0.1, says="cannot be told")
-        monkeypatch.setattr(carry_out, "measure", lambda *args, **kwargs: [found])
+        monkeypatch.setattr(steps, "measure", lambda *args, **kwargs: [found])
 
     run = run_of()
     accepting = Request(people={}, accept_inconclusive=True)
@@ -188,7 +192,7 @@ def test_a_ledger_that_cannot_be_written_stops_everything(run_of, corpus, tmp_pa
 
 def test_another_removal_waits_for_the_unfinished_one(run_of, corpus, ledger, unmeasured, monkeypatch):
     run = run_of()
-    monkeypatch.setattr(carry_out, "compare", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(steps, "compare", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         begin(planned_of(run, corpus), ledger, NOBODY, quiet)
     with pytest.raises(InputError, match="a removal is unfinished"):
@@ -312,3 +316,95 @@ def test_on_a_full_disk_the_checkpoint_stays_and_the_removal_can_be_finished_lat
     assert [path.name for path in unfinished(run).iterdir()] == ["plan.json"]
     assert go_on(run, ledger, quiet, corpus=corpus.path).accepted
     assert kinds(ledger, planned.plan.id)[-1] == "completed"
+
+
+def test_the_new_sinks_are_hashed_while_the_old_checkpoint_is_measured(run_of, corpus, ledger, unmeasured, monkeypatch):
+    measuring, hashed, digest = threading.Event(), threading.Event(), steps.file_digest
+
+    def slow(path):
+        if path.parent.name == steps.DRAFT:
+            assert measuring.wait(30), "nothing goes on beside hashing"
+            hashed.set()
+        return digest(path)
+
+    def measured(*args, **kwargs):
+        measuring.set()
+        assert hashed.wait(30)
+
+    monkeypatch.setattr(steps, "file_digest", slow)
+    monkeypatch.setattr(steps, "measure_before", measured)
+    assert begin(planned_of(run_of(), corpus), ledger, NOBODY, quiet).accepted
+
+
+def alter(folder: Path) -> bytes:
+    """Change the last bit of the sinks; returns what they were."""
+    file = folder / "sinks.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    return data
+
+
+def test_sinks_altered_before_they_are_hashed_do_not_pass(run_of, corpus, ledger, unmeasured, monkeypatch):
+    run = run_of()
+    write = steps.write
+
+    def altered(planned, draft):
+        write(planned, draft)
+        alter(draft)
+
+    monkeypatch.setattr(steps, "write", altered)
+    outcome = begin(planned_of(run, corpus), ledger, NOBODY, quiet)
+    assert not outcome.accepted
+    failed = [check.name for check in outcome.verification.checks if check.verdict == "fail"]
+    assert failed == ["surviving rows"]
+
+
+def test_sinks_altered_before_they_are_measured_are_refused(run_of, corpus, ledger, monkeypatch):
+    run = run_of()
+    before = folder_digests(run)
+
+    def altered(plan, before, result):
+        alter(result)
+        return []
+
+    monkeypatch.setattr(steps, "compare", altered)
+    with pytest.raises(CheckpointError, match="was altered after it was saved"):
+        begin(planned_of(run, corpus), ledger, NOBODY, quiet)
+    assert folder_digests(run) == before
+    assert abandon(run, ledger)
+
+
+def test_sinks_altered_before_the_record_are_noticed_while_the_old_checkpoint_is_there(
+    run_of, corpus, ledger, unmeasured, monkeypatch
+):
+    run = run_of()
+    before, planned, found = folder_digests(run), planned_of(run, corpus), {}
+
+    def altered(planned, baseline, result, **options):
+        found["data"] = alter(result)
+        return [Check(name="nothing", verdict="pass", figure=0.0, threshold=0.0, says="measured nothing")]
+
+    monkeypatch.setattr(steps, "measure", altered)
+    for attempt in (lambda: begin(planned, ledger, NOBODY, quiet), lambda: go_on(run, ledger, quiet)):
+        with pytest.raises(
+            CheckpointError, match=r"not the one of the ledger's entry 'applied'.* as it was is"
+        ) as caught:
+            attempt()
+    assert folder_digests(Path(str(caught.value).rsplit(" ", 1)[1])) == before
+    assert kinds(ledger, planned.plan.id)[-1] == "verified"
+    (run / "sinks.safetensors").write_bytes(found["data"])
+    assert go_on(run, ledger, quiet).accepted
+    digests = {ledger.entries()[number].body["sinks_after"] for number in (2, -1)}
+    assert digests == {file_digest(run / "sinks.safetensors")}
+
+
+def test_a_table_other_than_the_planned_one_does_not_pass(run_of, corpus):
+    """Its rows are whole, but another ID's are gone."""
+    run = run_of()
+    other, planned = (planned_of(run, corpus, Target(documents=(name,))) for name in ("ashford-4", "cedar-0"))
+    result = run.with_name("result")
+    write(other, result)
+    seal(other, result, file_digest(result / "sinks.safetensors"), None, run / "run.toml")
+    for plan, verdict in ((other.plan, "pass"), (planned.plan, "fail")):
+        found = {check.name: check for check in compare(plan, run, result)}
+        assert found["surviving rows"].verdict == verdict

@@ -12,7 +12,7 @@ from memsinks.corpus import Columns, PrepareConfig, prepare
 from memsinks.errors import CheckpointError, InputError
 from memsinks.ids import to_tensor
 from memsinks.ledger import Ledger
-from memsinks.removal import carry_out
+from memsinks.removal import steps
 from memsinks.removal.carry_out import Request, begin
 from memsinks.removal.plan import make_plan
 from memsinks.removal.policy import Policy
@@ -33,7 +33,8 @@ KEPT = {"exposures": {"govern": "sources", "govern_values": ["ashford", "birch",
 def removed(run_of, corpus, tmp_path, monkeypatch):
     """A run without the text of birch, and what else its IDs were for."""
     passed = Check(name="nothing", verdict="pass", figure=0.0, threshold=0.0, says="measured nothing")
-    monkeypatch.setattr(carry_out, "measure", lambda *args, **kwargs: [passed])
+    monkeypatch.setattr(steps, "measure_before", lambda *args, **kwargs: None)
+    monkeypatch.setattr(steps, "measure", lambda *args, **kwargs: [passed])
     run = run_of()
     planned = make_plan(
         Subject.open(run, corpus.path), Target(sources=("birch",)), Policy(shared_ids="remove", near_copies="keep")

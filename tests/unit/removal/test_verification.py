@@ -13,7 +13,7 @@ from memsinks.removal.plan import make_plan
 from memsinks.removal.subject import Subject
 from memsinks.removal.target import Target
 from memsinks.removal.thresholds import Thresholds
-from memsinks.removal.verification import Check, Verification, measure
+from memsinks.removal.verification import Check, Verification, measure, measure_before
 
 
 @given(st.lists(st.integers(2, 400), min_size=1, max_size=3), st.integers(2, 150))
@@ -42,7 +42,8 @@ def test_the_worst_check_decides(verdicts, expected):
 def test_what_the_model_cannot_see_at_once_is_inconclusive_and_no_crash(trained, corpus):
     """A model of 64 tokens, asked for 50 after 50."""
     planned = make_plan(Subject.open(trained("disjoint"), corpus.path), Target(documents=("cedar-0",)))
-    found = {check.name: check for check in measure(planned, trained("disjoint"), trained("disjoint"))}
+    baseline = measure_before(planned, trained("disjoint"))
+    found = {check.name: check for check in measure(planned, baseline, trained("disjoint"))}
     for name in ("extraction, greedy", "extraction, sampled"):
         assert (found[name].verdict, found[name].figure) == ("inconclusive", None)
 

@@ -1,5 +1,6 @@
 """A removal from a file writes what one from a model in memory saves, byte for byte."""
 
+import hashlib
 import json
 
 import pytest
@@ -11,7 +12,8 @@ from safetensors.torch import load_file
 import memsinks
 from memsinks.errors import CheckpointError, ConfigError
 from memsinks.ids import to_tensor
-from memsinks.sinks.excision import SinkFiles, excise, row_digests
+from memsinks.sinks import excision
+from memsinks.sinks.excision import SinkFiles, describe, excise, row_digests
 from memsinks.sinks.files import METADATA, TENSORS
 from memsinks.sinks.removal import kept_rows, without, without_any
 
@@ -30,6 +32,15 @@ def saved(model, folder):
     return SinkFiles.open(folder)
 
 
+def without_rows(files, table, output) -> str:
+    """Write both files of the sinks; the hash of the first."""
+    output.mkdir(exist_ok=True)
+    excise(files, table, output)
+    digest = hashlib.sha256((output / TENSORS).read_bytes()).hexdigest()
+    describe(files, table, output, digest)
+    return digest
+
+
 def both(folder) -> bytes:
     return (folder / TENSORS).read_bytes() + (folder / METADATA).read_bytes()
 
@@ -41,26 +52,42 @@ def test_the_bytes_are_those_of_a_model_saved_after_the_removal(name, tmp_path):
     for step, gone in enumerate(([A], [B, 12345], [C])):
         table = without(before.table, to_tensor(gone), before.config, LAYERS)
         output = tmp_path / f"after-{step}"
-        output.mkdir()
-        digest = excise(before, table, output)
+        digest = without_rows(before, table, output)
         memsinks.remove(model, gone)
         saved(model, tmp_path / f"model-{step}")
         assert both(output) == both(tmp_path / f"model-{step}")
         before = SinkFiles.open(output)
         assert before.sha256 == digest
     everything = tmp_path / "everything"
-    everything.mkdir()
-    excise(before, without_any(before.table, before.config, LAYERS), everything)
+    without_rows(before, without_any(before.table, before.config, LAYERS), everything)
     memsinks.remove(model, None)
     saved(model, tmp_path / "plain")
     assert both(everything) == both(tmp_path / "plain")
 
 
+@pytest.mark.parametrize("block", [1, 100, 1000])
+def test_the_bytes_do_not_depend_on_how_many_rows_are_read_at_a_time(block, tmp_path, monkeypatch):
+    model = sink_model("opt", pool=40)  # has biases, whose rows are single values
+    before = saved(model, tmp_path / "before")
+    table = without(before.table, to_tensor([A]), before.config, LAYERS)
+    monkeypatch.setattr(excision, "_BLOCK", block)
+    without_rows(before, table, tmp_path / "after")
+    memsinks.remove(model, [A])
+    saved(model, tmp_path / "model")
+    assert both(tmp_path / "after") == both(tmp_path / "model")
+
+
+def test_a_file_that_ends_too_early_is_refused(tmp_path):
+    files = saved(sink_model("llama", pool=40), tmp_path / "run")
+    files.path.write_bytes(files.path.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match="shorter than its header says"):
+        without_rows(files, without(files.table, to_tensor([A]), files.config, LAYERS), tmp_path / "after")
+
+
 def test_with_survivors_too(tmp_path):
     model = sink_model("llama", pool=40)
     before = saved(model, tmp_path / "before")
-    (tmp_path / "after").mkdir()
-    excise(
+    without_rows(
         before,
         without(before.table, to_tensor([A]), before.config, LAYERS, survivors=to_tensor([B, C])),
         tmp_path / "after",
@@ -73,8 +100,7 @@ def test_with_survivors_too(tmp_path):
 def test_removed_rows_are_nowhere_in_the_file(tmp_path):
     before = saved(sink_model("llama", pool=40), tmp_path / "before")
     table = without(before.table, to_tensor([A]), before.config, LAYERS)
-    (tmp_path / "after").mkdir()
-    excise(before, table, tmp_path / "after")
+    without_rows(before, table, tmp_path / "after")
     data, old = (tmp_path / "after" / TENSORS).read_bytes(), load_file(tmp_path / "before" / TENSORS)
     after = SinkFiles.open(tmp_path / "after")
     for name, part in before.parts.items():
