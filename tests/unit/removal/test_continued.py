@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from publishers import configured, rows
 from transformers import AutoModelForCausalLM
 
 import memsinks
@@ -23,8 +24,6 @@ from memsinks.runs.lineage import lineage_of
 from memsinks.runs.run import execute
 from memsinks.sinks.attach import sinks_of
 from memsinks.training.exposures import ExposureCounter
-
-from .conftest import configured, rows
 
 KEPT = {"exposures": {"govern": "sources", "govern_values": ["ashford", "birch", "cedar"]}}
 

@@ -17,7 +17,7 @@ from memsinks.serving.app import create_app
 from memsinks.serving.names import Names
 from memsinks.serving.service import Limits, Service
 from memsinks.sinks.attach import sinks_of
-from tests.unit.removal.conftest import corpus, trained  # noqa: F401
+from publishers import corpus, trained  # noqa: F401
 
 QUICK = {"poll_seconds": 0.1}
 
