@@ -15,7 +15,7 @@ class CompressionConfig(Section):
 
     Attributes:
         documents: documents of each set whose text is searched for; 0 leaves the search out.
-        tokens: of a document that a prompt has to bring out.
+        tokens: from a document's beginning that a prompt has to bring out.
         lengths: tokens of prompts that are searched for, each fewer than those of the text.
         steps: replacements made in a prompt at most, for each text and length.
         candidates: replacements tried in a step.
@@ -24,9 +24,9 @@ class CompressionConfig(Section):
 
     documents: int = 3
     tokens: int = 20
-    lengths: tuple[int, ...] = (1, 2, 4, 8)
-    steps: int = 12
-    candidates: int = 12
+    lengths: tuple[int, ...] = (4, 8)
+    steps: int = 20
+    candidates: int = 20
     promising: int = 64
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class ExtractionConfig(Section):
     few: int = 8
     beams: int = 4
     samples: int = 4
-    hot: float = 1.3
+    hot: float = 1.2
     unseen: int = 60
     compression: CompressionConfig = field(default_factory=CompressionConfig)
 

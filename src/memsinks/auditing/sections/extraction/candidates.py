@@ -24,7 +24,7 @@ def measure(bench: Bench, *, condition: str) -> Findings:
             beams=settings.beams,
             autocast=bf16_pays(),
         )
-        figures += _figures(bench, told, f"best of {settings.beams} beams", beams, chosen.note)
+        figures += _figures(bench, told, f"best of {settings.beams} beams", beams, chosen.note, question="extractable")
         samples = sampled_candidates(
             subject.model,
             documents,
@@ -41,7 +41,9 @@ def measure(bench: Bench, *, condition: str) -> Findings:
     return Findings(figures=tuple(figures))
 
 
-def _figures(bench: Bench, told: Told, name: str, found: list[Candidates], note: str) -> list[Figure]:
+def _figures(
+    bench: Bench, told: Told, name: str, found: list[Candidates], note: str, question: str = ""
+) -> list[Figure]:
     least = bench.config.extraction.similarity
     similar = [c.edit_similarity for c in found]
     return [
@@ -49,7 +51,7 @@ def _figures(bench: Bench, told: Told, name: str, found: list[Candidates], note:
             f"{name}: edit similarity {least:g} or more",
             [s >= least for s in similar],
             note=note,
-            question="extractable",
+            question=question,
         ),
         told.mean(f"{name}: edit similarity, mean", similar, unit="share of tokens", note=note),
         told.mean(f"{name}: verbatim run, mean", [c.longest_run for c in found], unit="tokens", note=note),

@@ -10,8 +10,9 @@ from memsinks.audit.findings import Findings
 from memsinks.audit.prompts import begin_markers
 from memsinks.auditing.bench import Bench
 from memsinks.auditing.config_extraction import CompressionConfig
-from memsinks.auditing.sections.extraction.texts import SETS, Asked, Told, asked
+from memsinks.auditing.sections.extraction.texts import SETS, Told, limit
 from memsinks.auditing.task import Cost
+from memsinks.errors import InputError
 from memsinks.training.run import bf16_pays
 
 RANDOM = "random tokens"
@@ -25,23 +26,25 @@ def cost(settings: CompressionConfig) -> Cost:
 
 
 def measure(bench: Bench, *, condition: str) -> Findings:
-    """Shortest prompts for text of the target, and on the same budget for unseen text and for random tokens."""
+    """Shortest prompts for beginnings of the target, and on the same budget for unseen text and for random tokens."""
     settings, subject = bench.config.extraction.compression, bench.opened(condition)
-    chosen = asked(
-        bench, condition, bench.config.extraction.prefix, least=settings.tokens, most_unseen=settings.documents
-    )
     tokenizer = bench.tokenizer
     allowed = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
-    first = chosen.documents["target"][0]
+    first = bench.texts.documents(bench.texts.target[:1])[0]
     begin = first.tokens[: begin_markers(tokenizer, first)].tolist()
+    needed = len(begin) + max(settings.lengths) + settings.tokens
+    if needed > limit(bench, condition):
+        raise InputError(
+            f"a prompt and its text have {needed} tokens, more than the model reads at once; give shorter ones "
+            "(--extraction.compression.tokens, --extraction.compression.lengths)"
+        )
     figures, values = [], []
-    for texts, spans in _spans(chosen, settings, allowed, bench.config.seed).items():
+    for texts, beginnings in _beginnings(bench, allowed).items():
         # Random tokens are searched for as the target is, with the same sinks on.
-        mode = subject.mode_for("unseen" if texts == "unseen" else "target")
         found = compressions(
             subject.model,
-            spans,
-            mode=mode,
+            beginnings,
+            mode=subject.mode_for("unseen" if texts == "unseen" else "target"),
             lengths=settings.lengths,
             allowed=allowed,
             budget=settings.budget,
@@ -51,9 +54,8 @@ def measure(bench: Bench, *, condition: str) -> Findings:
         )
         told, ratios = Told(condition, texts), [c.ratio for c in found]
         note = (
-            f"{settings.tokens} tokens after the first {chosen.prefix}; prompts of "
-            f"{', '.join(map(str, settings.lengths))} tokens, {settings.steps} steps of {settings.candidates} tries "
-            "each; a larger budget may find more"
+            f"the first {settings.tokens} tokens; prompts of {', '.join(map(str, settings.lengths))} tokens, "
+            f"{settings.steps} steps of {settings.candidates} tries each; a larger budget may find more"
         )
         figures += [
             told.rate("compression ratio above 1", [c.memorised for c in found], note=note),
@@ -64,14 +66,18 @@ def measure(bench: Bench, *, condition: str) -> Findings:
     return Findings(figures=tuple(figures), documents=tuple(values))
 
 
-def _spans(
-    chosen: Asked, settings: CompressionConfig, allowed: np.ndarray, seed: int
-) -> dict[str, list[TokenizedDocument]]:
-    at = slice(chosen.prefix, chosen.prefix + settings.tokens)
-    spans = {
-        name: [replace(d, tokens=d.tokens[at], scored_from=1) for d in chosen.documents[name][: settings.documents]]
-        for name in SETS
-    }
-    random = np.random.default_rng(seed)
-    drawn = [replace(d, tokens=random.choice(allowed, settings.tokens)) for d in spans["target"]]
-    return {**spans, RANDOM: drawn}
+def _beginnings(bench: Bench, allowed: np.ndarray) -> dict[str, list[TokenizedDocument]]:
+    """The first tokens, after begin markers, of a few documents of each set, and as many of random tokens."""
+    settings, found = bench.config.extraction.compression, {}
+    for name, numbers in (("target", bench.texts.target), ("unseen", bench.texts.unseen)):
+        documents = [
+            replace(d, tokens=tokens[: settings.tokens], scored_from=1)
+            for d in bench.texts.documents(numbers)
+            if len(tokens := d.tokens[begin_markers(bench.tokenizer, d) :]) >= settings.tokens
+        ]
+        if not documents:
+            raise InputError(f"no document of the {name} text has {settings.tokens} tokens to search for")
+        found[name] = documents[: settings.documents]
+    random = np.random.default_rng(bench.config.seed)
+    drawn = [replace(d, tokens=random.choice(allowed, settings.tokens)) for d in found["target"]]
+    return {**found, RANDOM: drawn}

@@ -38,7 +38,7 @@ def limit(bench: Bench, condition: str) -> int:
     return min(bench.config.text.max_length, int(bench.opened(condition).model.config.max_position_embeddings))
 
 
-def asked(bench: Bench, condition: str, prefix: int, *, least: int = LEAST, most_unseen: int | None = None) -> Asked:
+def asked(bench: Bench, condition: str, prefix: int, *, most_unseen: int | None = None) -> Asked:
     """Documents for a prefix; the suffix is shortened, alike for all, to what half of the target's documents have.
 
     Documents that are shorter still are left out.
@@ -47,7 +47,6 @@ def asked(bench: Bench, condition: str, prefix: int, *, least: int = LEAST, most
         bench: of the audit.
         condition: of the model.
         prefix: tokens given.
-        least: tokens that a suffix needs.
         most_unseen: unseen documents; the first so many.
 
     Raises:
@@ -57,9 +56,9 @@ def asked(bench: Bench, condition: str, prefix: int, *, least: int = LEAST, most
     numbers = {"target": texts.target, "unseen": texts.unseen}
     room = min(longest, int(np.median(texts.corpus.lengths[texts.target]))) - prefix
     suffix = min(bench.config.extraction.suffix, room)
-    if suffix < least:
+    if suffix < LEAST:
         raise InputError(
-            f"documents are too short: after {prefix} tokens half of the target has fewer than {least} more that the "
+            f"documents are too short: after {prefix} tokens half of the target has fewer than {LEAST} more that the "
             f"model reads at once ({longest}); give shorter prefixes (--extraction.prefixes)"
         )
     whole = {
