@@ -1,12 +1,15 @@
 """How extraction is measured."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from memsinks.audit.coordinate_gradient import SearchBudget
-from memsinks.audit.forced import Sampling
 from memsinks.config import Section
 from memsinks.errors import ConfigError
 from memsinks.training.config import check_least
+
+if TYPE_CHECKING:
+    from memsinks.audit.coordinate_gradient import SearchBudget
+    from memsinks.audit.forced import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,10 @@ class CompressionConfig(Section):
             )
 
     @property
-    def budget(self) -> SearchBudget:
+    def budget(self) -> "SearchBudget":
         """Of a search."""
+        from memsinks.audit.coordinate_gradient import SearchBudget
+
         return SearchBudget(steps=self.steps, candidates=self.candidates, promising=self.promising)
 
 
@@ -104,11 +109,15 @@ class ExtractionConfig(Section):
         return f"top-{self.top_k}" if self.top_k else "all tokens"
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> "Sampling":
         """Of the chances."""
+        from memsinks.audit.forced import Sampling
+
         return Sampling(temperature=self.temperature, top_k=self.top_k or None)
 
     @property
-    def hot_sampling(self) -> Sampling:
+    def hot_sampling(self) -> "Sampling":
         """At the high temperature, from the same number of tokens."""
+        from memsinks.audit.forced import Sampling
+
         return Sampling(temperature=self.hot, top_k=self.top_k or None)
