@@ -74,7 +74,6 @@ def test_the_best_of_all_tries_counts():
 
 def test_rows_are_continued_with_their_own_ids(recording):
     documents = make_documents([12, 9, 11])
-    recording.inner.generation_config.num_return_sequences = 1
     sampled_candidates(
         recording, documents, mode=OWN, prefix=5, suffix=2, samples=2, sampling=Sampling(), seed=0, batch_size=2
     )

@@ -18,7 +18,7 @@ def logits_of(model, document):
 
 def half_known(model, prefix, known, other, name):
     """A document whose first tokens after the prefix are the model's own, and whose others are not."""
-    tokens = torch.from_numpy(make_documents([prefix], seed=hash(name) % 100)[0].tokens)[None]
+    tokens = torch.from_numpy(make_documents([prefix], seed=known)[0].tokens)[None]
     with torch.no_grad():
         for i in range(known + other):
             first = model(input_ids=tokens).logits[:, -1].argmax(-1, keepdim=True)

@@ -38,7 +38,7 @@ def measure(bench: Bench, *, condition: str) -> Findings:
         )
         read[texts] = {d.name: d for d in found}
         told, runs = Told(condition, texts), [d.longest_run for d in found]
-        note = "most tokens in a row that greedy decoding reproduces, given all before them, from whichever place on"
+        note = f"most tokens in a row that greedy decoding reproduces, given all before them; of the first {longest}"
         figures.append(told.mean("longest run", runs, unit="tokens", note=note))
         values += told.documents("longest run", [d.name for d in found], runs)
     for prefix in sorted(settings.prefixes):

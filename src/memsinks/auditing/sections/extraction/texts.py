@@ -47,7 +47,7 @@ def asked(bench: Bench, condition: str, prefix: int, *, most_unseen: int | None 
         bench: of the audit.
         condition: of the model.
         prefix: tokens given.
-        most_unseen: unseen documents; the first so many.
+        most_unseen: unseen documents, spread evenly over all.
 
     Raises:
         InputError: half of the target has no suffix of that length, or no unseen document has.
@@ -71,7 +71,9 @@ def asked(bench: Bench, condition: str, prefix: int, *, most_unseen: int | None 
     note = f"{prefix} tokens given, the next {suffix} compared"
     if short:
         note += f"; {short} of {len(texts.target)} documents of the target are too short"
-    whole["unseen"] = whole["unseen"][:most_unseen]
+    if most_unseen is not None and len(whole["unseen"]) > most_unseen:
+        # Evenly, since a corpus may be sorted by source.
+        whole["unseen"] = [whole["unseen"][i * len(whole["unseen"]) // most_unseen] for i in range(most_unseen)]
     documents = {name: texts.documents(np.array(own)) for name, own in whole.items()}
     return Asked(prefix=prefix, suffix=suffix, documents=documents, note=note)
 
