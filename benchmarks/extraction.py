@@ -112,6 +112,9 @@ def measured(quick: bool, count: int, rounds: int) -> dict[str, Any]:
     return {
         "documents": count,
         "extracted": sum(agreed or []),
+        "extracted_in_bfloat16": sum(
+            d.exact(PREFIX, SUFFIX) for d in forced(model, documents, mode=None, autocast=True)
+        ),
         "prefix": PREFIX,
         "suffix": SUFFIX,
         "parameters": model.num_parameters(),
