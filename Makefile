@@ -70,12 +70,13 @@ check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time and memory of the sink layer, training steps, preparation, removal, the stream, and the estimate
+bench: $(STAMP) ## time and memory of the sink layer, training steps, preparation, removal, extraction, the stream, the estimate
 	$(BIN)/python benchmarks/sink_layer.py
 	$(BIN)/python benchmarks/quickstart_step.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/removal.py
+	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/estimate_peak.py

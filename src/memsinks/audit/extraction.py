@@ -1,19 +1,18 @@
 """Verbatim extraction: give the model the beginning of a document and compare what it writes with what follows."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 from transformers import GenerationConfig
 
 from memsinks.audit.documents import TokenizedDocument
-from memsinks.audit.session import measuring, sequence_id_inputs
+from memsinks.audit.generation import continued, generation_settings
+from memsinks.audit.session import measuring
 from memsinks.errors import InputError
 from memsinks.sinks.modes import ModeLike
 
@@ -140,13 +139,9 @@ def greedy_extraction(
     batches = [long_enough[i : i + batch_size] for i in range(0, len(long_enough), batch_size)]
     console = Console(stderr=True)
     found: list[DocumentExtraction] = []
-    with measuring(model, mode, autocast=autocast) as device, _generation_settings(model, settings):
+    with measuring(model, mode, autocast=autocast) as device, generation_settings(model, settings):
         for batch in track(batches, "Extracting", console=console, disable=not progress, transient=True):
-            prompts = torch.from_numpy(np.stack([d.tokens[:prefix] for d in batch])).to(device)
-            ids = sequence_id_inputs([d.sequence_id for d in batch], mode, device)
-            # transformers types generate as an attribute, not as a method.
-            output = model.generate(input_ids=prompts, attention_mask=torch.ones_like(prompts), **ids)  # type: ignore[operator]
-            for document, row in zip(batch, output[:, prefix:].cpu().numpy(), strict=True):
+            for document, row in zip(batch, continued(model, batch, prefix, mode, device), strict=True):
                 given, expected = document.tokens[:prefix], document.tokens[prefix : prefix + suffix]
                 found.append(DocumentExtraction(document.name, given, expected, row))
     return ExtractionResult(tuple(found), skipped, prefix, suffix)
@@ -160,17 +155,3 @@ def _check(long_enough: list[TokenizedDocument], skipped: tuple[str, ...], neede
         )
     if not long_enough:
         raise InputError(f"no document has prefix + suffix = {needed} tokens, so there is nothing to extract")
-
-
-@contextmanager
-def _generation_settings(model: nn.Module, settings: GenerationConfig) -> Iterator[None]:
-    # Settings passed to generate() are filled up from the model's own (penalties, end of text), so those are replaced.
-    hosts: list[Any] = [m for m in model.modules() if isinstance(vars(m).get("generation_config"), GenerationConfig)]
-    before = [host.generation_config for host in hosts]
-    for host in hosts:
-        host.generation_config = settings
-    try:
-        yield
-    finally:
-        for host, previous in zip(hosts, before, strict=True):
-            host.generation_config = previous

@@ -19,6 +19,8 @@ from memsinks.audit import (
     greedy_extraction,
     wilson,
 )
+from memsinks.audit.discoverable import chance_within
+from memsinks.audit.forced import forced
 from memsinks.checkpoint.run import load
 from memsinks.errors import InputError
 from memsinks.removal.measured import Text
@@ -238,10 +240,9 @@ def _chances(model: Any, documents: list[TokenizedDocument], planned: Planned) -
     """
     limits = planned.plan.thresholds
     needed = limits.prefix + limits.suffix
-    parts = [TokenizedDocument(d.name, d.tokens[:needed], d.sequence_id, scored_from=limits.prefix) for d in documents]
-    losses = document_losses(model, parts, mode=Mode("off"), max_length=needed, autocast=bf16_pays())
-    once = np.exp(-losses.loss_sum)
-    return -np.expm1(limits.samples * np.log1p(-np.minimum(once, 1 - 1e-12)))
+    parts = [TokenizedDocument(d.name, d.tokens[:needed], d.sequence_id) for d in documents]
+    read = forced(model, parts, mode=Mode("off"), autocast=bf16_pays())
+    return chance_within([d.suffix_log_chance(limits.prefix, limits.suffix) for d in read], limits.samples)
 
 
 def _survivor(name: str, before: DocumentLosses, after: DocumentLosses, limit: float) -> Check:
