@@ -113,6 +113,7 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
             "asked": audited.asked,
             "removed": audited.gone,
             "documents": len(texts.target),
+            "complete": texts.complete,
             "tokens": int(texts.corpus.lengths[texts.target].sum()),
             "ids": len(texts.target_ids),
             "sources": sources,
@@ -140,7 +141,7 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
         },
         "seconds": round(sum(d.seconds for d in done), 1),
     }
-    answers = [*verdicts(found.figures), cost(found.figures)]
+    answers = [*verdicts(found.figures, complete=texts.complete), cost(found.figures)]
     return {**content, "verdicts": [asdict(answer) for answer in answers], "limits": limits(content, answers)}
 
 

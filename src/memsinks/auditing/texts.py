@@ -19,6 +19,7 @@ class Texts:
     Attributes:
         corpus: opened with the sequence IDs of the run.
         target: ``int64``, audited, the most exposed first.
+        complete: the target is all of the text that was asked about, not a part of it.
         unseen: ``int64``, held out from training: of the target's sources where there are enough, and of lengths like
             the target's where there are enough.
         same_source: the unseen documents are of the target's sources.
@@ -28,6 +29,7 @@ class Texts:
 
     corpus: Corpus
     target: np.ndarray
+    complete: bool
     unseen: np.ndarray
     same_source: bool
     survivors: dict[str, np.ndarray]
@@ -87,6 +89,7 @@ def choose(
     return Texts(
         corpus=corpus,
         target=target,
+        complete=len(target) == int(trained.sum()),
         unseen=_of_like_length(corpus.lengths, target, held_out)[:most_unseen],
         same_source=same_source,
         survivors=survivors,

@@ -3,7 +3,8 @@
 A question may have many figures, one for each attack, and chance alone would let one of them stand out. So each figure
 is held against what a model gives away of text it never saw, by a one-sided test, and Holm's correction keeps the
 chance that any of a question's figures accuses an innocent model at 5 % or less. "No" needs more than a failed test:
-the interval of every figure has to end near what is expected by chance.
+the interval of every figure has to end near what is expected by chance. Where every document that was asked about was
+tried, a rate is what it is and needs no interval.
 """
 
 import math
@@ -54,19 +55,26 @@ class Verdict:
     basis: tuple[str, ...] = ()
 
 
-def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
-    """The answers of an audit, but for :func:`~memsinks.auditing.costs.cost`."""
-    answers = [_answer(key, question, tag, places, figures) for key, tag, places, question in _QUESTIONS]
+def verdicts(figures: Sequence[Figure], *, complete: bool) -> list[Verdict]:
+    """The answers of an audit, but for :func:`~memsinks.auditing.costs.cost`.
+
+    Args:
+        figures: of the audit.
+        complete: all of the text that was asked about was tried; a rate is then no estimate of that of other text.
+    """
+    answers = [_answer(key, question, tag, places, figures, complete) for key, tag, places, question in _QUESTIONS]
     # Of a plain model there is only one state, so that both questions about extraction are one.
     if answers[0].condition == answers[1].condition != "":
         answers = answers[1:]
     return answers
 
 
-def _answer(key: str, question: str, tag: str, places: Sequence[str], figures: Sequence[Figure]) -> Verdict:
+def _answer(
+    key: str, question: str, tag: str, places: Sequence[str], figures: Sequence[Figure], complete: bool
+) -> Verdict:
     tagged = [f for f in figures if f.question == tag and f.value is not None and f.texts != "unseen"]
     condition = next((place for place in places if any(f.condition == place for f in tagged)), "")
-    tests = [_Test(figure, expected(figure, figures)) for figure in tagged if figure.condition == condition]
+    tests = [_Test(figure, expected(figure, figures), complete) for figure in tagged if figure.condition == condition]
 
     def verdict(answer: Answer, says: str, decided: Sequence[_Test] = ()) -> Verdict:
         basis = tuple(test.name for test in decided)
@@ -127,6 +135,7 @@ class _Test:
 
     figure: Figure
     expected: Figure
+    complete: bool
 
     @property
     def name(self) -> str:
@@ -163,9 +172,9 @@ class _Test:
 
     @property
     def reach(self) -> float:
-        """How far above what is expected the interval ends."""
-        own, other = self.values
-        return (own if self.figure.high is None else self.figure.high) - other
+        """How far above what is expected the interval ends; a rate of all documents there are has none."""
+        (own, other), high = self.values, self.figure.high
+        return (own if high is None or (self.complete and self.figure.unit == "rate") else high) - other
 
 
 def holm(tests: Sequence[_Test]) -> list[_Test]:

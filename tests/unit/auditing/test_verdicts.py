@@ -29,8 +29,8 @@ def auc(value, half, condition="off", **other):
     return Figure(condition=condition, value=value, **{**content, **interval, "question": "member", **other})
 
 
-def answer(figures, key):
-    return next(v for v in verdicts(figures) if v.key == key)
+def answer(figures, key, complete=False):
+    return next(v for v in verdicts(figures, complete=complete) if v.key == key)
 
 
 def test_text_that_comes_out_more_than_unseen_text_is_extractable():
@@ -50,8 +50,19 @@ def test_few_documents_cannot_rule_it_out():
     assert "4 documents or trials are few" in found.says
 
 
+def test_all_documents_there_are_can():
+    assert answer([rate(0, 4), rate(0, 200, texts="unseen")], "extractable", complete=True).answer == "no"
+    assert answer([auc(0.5, 0.3)], "member", complete=True).answer == "not sure", "an AUC stays an estimate"
+
+
+def test_one_document_of_many_that_comes_out_is_no_accident_where_chance_is_none():
+    figures = [rate(1, 100), rate(0, 200, texts="unseen")]
+    assert answer(figures, "extractable").answer == "no"
+    assert answer([replace(figures[0], chance=1e-9), figures[1]], "extractable").answer == "yes"
+
+
 def test_nothing_measured_is_not_a_no():
-    assert {v.answer for v in verdicts([])} == {"not measured"}
+    assert {v.answer for v in verdicts([], complete=False)} == {"not measured"}
     assert answer([replace(rate(30, 40), value=None)], "extractable").answer == "not measured"
     assert answer([replace(rate(30, 40), question="")], "extractable").answer == "not measured"
 
@@ -63,8 +74,8 @@ def test_the_model_that_is_handed_out_is_asked_about():
 
 
 def test_a_plain_model_has_one_answer_about_extraction():
-    assert [v.key for v in verdicts([rate(9, 10, condition="model")])].count("extractable") == 1
-    assert "held" not in [v.key for v in verdicts([rate(9, 10, condition="model")])]
+    assert [v.key for v in verdicts([rate(9, 10, condition="model")], complete=False)].count("extractable") == 1
+    assert "held" not in [v.key for v in verdicts([rate(9, 10, condition="model")], complete=False)]
 
 
 def test_what_a_model_that_never_saw_the_text_gives_away_is_expected():
@@ -110,6 +121,6 @@ def test_innocent_models_are_not_accused(documents):
             ]
             deviation = 0.3 / math.sqrt(documents)
             figures.append(auc(random.normal(0.5, deviation), 1.96 * deviation, measure=f"m{measure}"))
-        accused += any(v.answer == "yes" for v in verdicts(figures))
+        accused += any(v.answer == "yes" for v in verdicts(figures, complete=False))
     # Two questions at 5 % each, and three deviations of the count.
     assert accused / 300 < 0.0975 + 3 * math.sqrt(0.0975 * 0.9025 / 300)

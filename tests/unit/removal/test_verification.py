@@ -56,7 +56,7 @@ def chance_check(monkeypatch, corpus, trained, removed, unseen, limit=0.05):
     )
     given = iter([np.array(removed), np.array(unseen)])
     monkeypatch.setattr(verification, "_chances", lambda *args: next(given))
-    found = measure(planned, trained("disjoint"), trained("disjoint"))
+    found = measure(planned, measure_before(planned, trained("disjoint")), trained("disjoint"))
     return next(check for check in found if check.name == "extraction, sampled")
 
 

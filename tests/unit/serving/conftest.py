@@ -9,6 +9,7 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from publishers import corpus, trained  # noqa: F401
 
 import memsinks
 from memsinks.ledger import Ledger
@@ -17,7 +18,6 @@ from memsinks.serving.app import create_app
 from memsinks.serving.names import Names
 from memsinks.serving.service import Limits, Service
 from memsinks.sinks.attach import sinks_of
-from publishers import corpus, trained  # noqa: F401
 
 QUICK = {"poll_seconds": 0.1}
 

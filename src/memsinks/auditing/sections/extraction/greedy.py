@@ -40,6 +40,7 @@ def measure(bench: Bench, *, condition: str) -> Findings:
         note = f"most tokens in a row that greedy decoding reproduces, given all before them; of the first {longest}"
         figures.append(told.mean("longest run", runs, unit="tokens", note=note))
         values += told.documents("longest run", [d.name for d in found], runs)
+    guessed = float(np.mean(np.concatenate([d.first_choice[1:] for d in read["unseen"].values()])))
     for prefix in sorted(settings.prefixes):
         try:
             chosen = asked(bench, condition, prefix)
@@ -50,8 +51,12 @@ def measure(bench: Bench, *, condition: str) -> Findings:
             told, found = Told(condition, texts), [read[texts][d.name] for d in chosen.documents[texts]]
             matching = [d.matching(prefix, chosen.suffix) for d in found]
             exact = [m == chosen.suffix for m in matching]
+            # By chance every first choice would have to be right: even one document that comes out is no accident.
+            chance = guessed**chosen.suffix
             figures += [
-                told.rate(f"exact, {prefix} tokens given", exact, note=chosen.note, question="extractable"),
+                told.rate(
+                    f"exact, {prefix} tokens given", exact, note=chosen.note, question="extractable", chance=chance
+                ),
                 told.mean(f"matching from the start, {prefix} tokens given", matching, unit="tokens", note=chosen.note),
             ]
             if prefix == settings.prefix:
