@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.config import Section
 from memsinks.training.config import check_least
 
@@ -34,7 +35,9 @@ class AuditConfig(Section):
     Attributes:
         seed: of every choice at random.
         text: what is measured.
+        recovery: how hard the text is tried to be brought back.
     """
 
     seed: int = 0
     text: TextConfig = field(default_factory=TextConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
