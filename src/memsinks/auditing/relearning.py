@@ -45,7 +45,7 @@ def relearning(
     """Train all weights with AdamW (no weight decay, gradients clipped to norm 1), and measure on the way.
 
     Args:
-        model: a plain causal language model; a copy of it is trained.
+        model: a plain causal language model; a copy of it is trained, in float32.
         trained: what it is trained on, in a new order each time round.
         watched: what is measured before the first step and after steps 1, 2, 4 and so on, and the last.
         steps: of the optimiser.
@@ -54,7 +54,8 @@ def relearning(
         max_length: tokens of a document that are used.
         seed: of the order.
     """
-    model = copy.deepcopy(model)
+    # In half precision small steps would be rounded away.
+    model = copy.deepcopy(model).float()
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     batches, tokens, points = endless(trained, max_length, rows, seed), 0, []

@@ -7,15 +7,9 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from memsinks.audit import TokenizedDocument
 from memsinks.audit.forced import forced_reading
-from memsinks.audit.hidden import (
-    Pass,
-    final_norm,
-    fit_decoder,
-    fit_linear_lens,
-    left_out_scores,
-    read_states,
-    unembedded,
-)
+from memsinks.audit.hidden import Pass
+from memsinks.audit.lenses import fit_decoder, fit_linear_lens, logit_lens, read_states, unembedded
+from memsinks.audit.probes import left_out_scores
 from memsinks.errors import InputError
 
 from .conftest import make_documents
@@ -52,7 +46,7 @@ def test_a_passage_that_the_model_would_write_is_exact_through_its_last_states(l
 
 
 def test_the_logit_lens_is_the_model_cut_off_after_a_layer(llama, documents, states):
-    found = read_states(llama, states, 0, final_norm(llama), prefix=2, suffix=3)
+    found = read_states(llama, states, 0, logit_lens(llama), prefix=2, suffix=3)
     llama.model.layers = llama.model.layers[:1]
     expected = forced_reading(llama, documents, mode=None, max_length=32, prefix=2, suffix=3)
     np.testing.assert_allclose(found.losses.loss_sum, expected.losses.loss_sum, rtol=1e-4)
@@ -60,7 +54,18 @@ def test_the_logit_lens_is_the_model_cut_off_after_a_layer(llama, documents, sta
 
 def test_the_norm_is_found_in_another_family():
     model = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=8, n_positions=8, n_embd=4, n_layer=1, n_head=1))
-    assert final_norm(model) is model.transformer.ln_f
+    states = torch.randn(3, 4)
+    torch.testing.assert_close(logit_lens(model)(states), model.transformer.ln_f(states))
+
+
+def test_weights_in_half_precision_are_read_too(documents):
+    config = GPT2Config(vocab_size=32, n_positions=32, n_embd=8, n_layer=2, n_head=1)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    states = pass_of(model).states(documents, [0, LAST])
+    lens = fit_linear_lens(states, 0, LAST)
+    for through in (logit_lens(model), lens, fit_decoder(model, states, 0, lens, steps=2, rate=1e-3, rows=8, seed=0)):
+        found = read_states(model, states, 0, through, prefix=2, suffix=3).losses.mean
+        assert found == pytest.approx(np.log(32), rel=0.1)
 
 
 def test_capped_logits_stay_below_their_cap(llama):

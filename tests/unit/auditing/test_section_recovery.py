@@ -15,10 +15,9 @@ from memsinks.auditing.bench import Bench
 from memsinks.auditing.conditions import Condition
 from memsinks.auditing.config import AuditConfig, TextConfig
 from memsinks.auditing.config_recovery import RecoveryConfig
-from memsinks.auditing.recovery import relearn
 from memsinks.auditing.recovery.activation import attacks
 from memsinks.auditing.recovery.common import attacked
-from memsinks.auditing.relearning import parted, relearning
+from memsinks.auditing.relearning import parted, reached, relearning
 from memsinks.auditing.sections import recovery
 from memsinks.auditing.texts import Texts
 from memsinks.auditing.verdicts import verdicts
@@ -355,10 +354,22 @@ def test_when_a_loss_is_reached_is_read_between_two_measurements(models):
     assert [point.step for point in points] == [0, 1, 2, 4]
     assert [point.tokens for point in points] == [0, 46, 92, 184]  # two documents a step, the first token is not scored
     before, after = (points[n].losses["a"].mean for n in (2, 3))
-    steps, tokens = relearn.reached(points, "a", (before + after) / 2)
+    steps, tokens = reached(points, "a", (before + after) / 2)
     assert (steps, tokens) == (pytest.approx(3), pytest.approx(138))
-    assert relearn.reached(points, "a", points[0].losses["a"].mean) == (0, 0)
-    assert relearn.reached(points, "a", 0.0) is None
+    assert reached(points, "a", points[0].losses["a"].mean) == (0, 0)
+    assert reached(points, "a", 0.0) is None
+
+
+def test_small_steps_are_not_lost_on_a_model_in_half_precision(models):
+    half = copy.deepcopy(models["innocent"]).bfloat16()
+    text = documents_of(TEXTS.target)
+    options = {"steps": 4, "rate": 3e-5, "rows": 8, "max_length": LENGTH, "seed": 0}
+    falls = [
+        points[0].losses["text"].mean - points[-1].losses["text"].mean
+        for points in (relearning(model, text, {"text": text}, **options) for model in (models["innocent"], half))
+    ]
+    assert falls[0] > 0
+    assert falls[1] == pytest.approx(falls[0], rel=0.25)
 
 
 @pytest.mark.parametrize(

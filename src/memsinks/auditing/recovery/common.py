@@ -94,9 +94,23 @@ def difference(target: np.ndarray, control: np.ndarray) -> Interval:
     return Interval(value, value - half, value + half, 0.95)
 
 
-def contrast_note(contrast: Contrast, what: str) -> str:
-    """Where the target lies among its controls, in words."""
-    return (
-        f"{what} The target exceeds {contrast.above} of {len(contrast.controls)} control sets of unseen text "
+def contrast_figure(contrast: Contrast, what: str, **rest: Any) -> Figure:
+    """How far the target lies above its controls, in nats per token unless ``rest`` says otherwise.
+
+    Args:
+        contrast: of the target.
+        what: the figure is, in a sentence or more; where the target lies among its controls is added.
+        rest: see :class:`~memsinks.audit.findings.Figure`.
+    """
+    place = (
+        f"The target exceeds {contrast.above} of {len(contrast.controls)} control sets of unseen text "
         f"(z = {contrast.z:.1f})."
     )
+    settled = {
+        "section": SECTION,
+        "texts": "target",
+        "unit": "nats per token",
+        "chance": 0.0,
+        "note": f"{what} {place}",
+    }
+    return Figure.of(contrast.interval(), **{**settled, **rest})

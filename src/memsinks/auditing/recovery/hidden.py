@@ -11,13 +11,15 @@ from memsinks.audit import TokenizedDocument
 from memsinks.audit.controls import Contrast, control_sets
 from memsinks.audit.findings import Curve, Figure, Findings
 from memsinks.audit.forced import ForcedReading
-from memsinks.audit.hidden import Pass, final_norm, fit_decoder, fit_linear_lens, left_out_scores, read_states
+from memsinks.audit.hidden import Pass
+from memsinks.audit.lenses import fit_decoder, fit_linear_lens, logit_lens, read_states
+from memsinks.audit.probes import left_out_scores
 from memsinks.auditing.bench import Bench
 from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.recovery.common import (
     SECTION,
     attacked,
-    contrast_note,
+    contrast_figure,
     difference,
     loss_figure,
     rate_figure,
@@ -94,8 +96,8 @@ def _lenses(bench: Bench, *, condition: str) -> Findings:
             for texts, states in sets.items()
         }
 
-    output, norm = read(last, torch.nn.Identity()), final_norm(model)
-    logit = {layer: read(layer, norm) for layer in layers}
+    output = read(last, torch.nn.Identity())
+    logit = {layer: read(layer, logit_lens(model)) for layer in layers}
     linear = {layer: read(layer, lens) for layer, lens in lenses.items()}
     decoded, name = read(middle, decoder), f"small decoder, layer {middle + 1}"
     rest: dict[str, Any] = {"section": SECTION, "condition": condition}
@@ -173,16 +175,13 @@ def _sorting(bench: Bench, *, condition: str) -> Findings:
         value = area(np.concatenate([own[layer], other[layer]]), is_target)
         contrast = Contrast(value, tuple(area(other[layer], chosen) for chosen in members))
         figures.append(
-            Figure.of(
-                contrast.interval(),
-                section=SECTION,
+            contrast_figure(
+                contrast,
+                f"AUC {value:.3f}, {contrast.centre:.3f} for control sets. {_SORTED}",
                 measure=f"linear probe, layer {layer + 1}",
                 condition=condition,
-                texts="target",
                 unit="AUC above control",
                 number=len(target),
-                chance=0.0,
-                note=contrast_note(contrast, f"AUC {value:.3f}, {contrast.centre:.3f} for control sets. {_SORTED}"),
             )
         )
     return Findings(figures=tuple(figures))
