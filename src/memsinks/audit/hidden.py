@@ -53,24 +53,23 @@ class Pass:
     autocast: bool = False
     batch_tokens: int = 16384
 
-    @property
-    def depth(self) -> int:
-        """Decoder layers of the model."""
-        return int(self.model.config.num_hidden_layers)
-
     def states(self, documents: Sequence[TokenizedDocument], layers: Sequence[int]) -> States:
         """Hidden states of documents after some layers.
 
         Raises:
             InputError: there are no documents.
         """
-        parts = list(self._batches(documents))
+        found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        facts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for states, kept, labels, owner in self._batches(documents):
+            for layer, parts in found.items():
+                parts.append(states[layer][kept].float())
+            facts.append((labels[kept], owner[kept], torch.nonzero(kept)[:, 1]))
+        names = tuple(document.name for document in documents)
         return States(
-            tuple(document.name for document in documents),
-            {layer: torch.cat([states[layer][kept].float() for states, kept, _, _ in parts]) for layer in layers},
-            torch.cat([labels[kept] for _, kept, labels, _ in parts]),
-            torch.cat([owner[kept] for _, kept, _, owner in parts]),
-            torch.cat([torch.nonzero(kept)[:, 1] for _, kept, _, _ in parts]),
+            names,
+            {layer: torch.cat(parts) for layer, parts in found.items()},
+            *map(torch.cat, zip(*facts, strict=True)),
         )
 
     def means(self, documents: Sequence[TokenizedDocument], layers: Sequence[int]) -> dict[int, np.ndarray]:

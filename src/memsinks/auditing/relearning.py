@@ -41,18 +41,20 @@ def relearning(
     rows: int,
     max_length: int,
     seed: int,
+    measured: Sequence[int] | None = None,
 ) -> list[Point]:
     """Train all weights with AdamW (no weight decay, gradients clipped to norm 1), and measure on the way.
 
     Args:
         model: a plain causal language model; a copy of it is trained, in float32.
         trained: what it is trained on, in a new order each time round.
-        watched: what is measured before the first step and after steps 1, 2, 4 and so on, and the last.
+        watched: what is measured.
         steps: of the optimiser.
         rate: learning rate, constant.
         rows: most documents in a step.
         max_length: tokens of a document that are used.
         seed: of the order.
+        measured: numbers of steps after which is measured; default :func:`checkpoints`.
     """
     # In half precision small steps would be rounded away.
     model = copy.deepcopy(model).float()
@@ -64,7 +66,7 @@ def relearning(
         # Of dropout, where a model has it.
         torch.manual_seed(seed)
         for step in range(steps + 1):
-            if step in checkpoints(steps):
+            if step in (checkpoints(steps) if measured is None else measured):
                 losses = {name: _losses(model, documents, max_length) for name, documents in watched.items()}
                 points.append(Point(step, tokens, losses))
             if step < steps:

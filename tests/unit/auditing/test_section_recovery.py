@@ -74,10 +74,11 @@ def documents_of(numbers):
     return TEXTS.documents(numbers)
 
 
-def trained(model, documents, steps, rate=3e-3, ascend=()):
-    """Train; with ``ascend``, away from that text as well."""
+def trained(model, documents, steps, rate=3e-3, ascend=(), only=None):
+    """Train; with ``ascend``, away from that text as well; with ``only``, the parameters whose names begin so."""
     model = copy.deepcopy(model)
-    optimizer, random = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), np.random.default_rng(0)
+    chosen = [p for name, p in model.named_parameters() if only is None or name.startswith(only)]
+    optimizer, random = torch.optim.AdamW(chosen, lr=rate, weight_decay=0.0), np.random.default_rng(0)
     for _ in range(steps):
         chosen = [documents[i] for i in random.integers(len(documents), size=16)]
         loss = mean_loss(model, *padded(chosen, LENGTH))
@@ -225,11 +226,33 @@ def test_a_model_that_never_saw_the_text_gives_nothing_when_rounded(saved, tmp_p
     assert fall.low < 0 < fall.high
 
 
+def test_text_that_only_the_last_layer_hides_is_read_from_the_one_before(models, tmp_path):
+    knows = models["knows"]
+    config = copy.deepcopy(knows.config)
+    config.num_hidden_layers = 3
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(knows.state_dict(), strict=False)
+    hiding = model.model.layers[2]
+    for projection in (hiding.self_attn.o_proj, hiding.mlp.down_proj):
+        torch.nn.init.zeros_(projection.weight)
+    target = documents_of(TEXTS.target)
+    assert mean(model, target) == pytest.approx(mean(knows, target), abs=1e-3)
+    general = documents_of(np.arange(TARGET + UNSEEN, TARGET + UNSEEN + 320))
+    model = trained(model, general, 40, ascend=target, only="model.layers.2.")
+    model.save_pretrained(tmp_path / "hides")
+    found = run(bench_of(tmp_path, model=tmp_path / "hides"), "lenses")
+    assert mean(model, target) > 1.5
+    gain, of_unseen = (figure(found, "gain over the output, linear lens, layer 2", t) for t in ("target", "unseen"))
+    assert gain.low > of_unseen.high + 0.1
+
+
 def test_probes_read_no_more_of_unseen_text_than_the_output_says(saved, tmp_path):
     found = run(bench_of(tmp_path, model=saved / "innocent"), "lenses", "sorting")
-    for measure in ("known beyond the output, linear lens, layer 1", "known beyond the output, small decoder"):
-        beyond = figure(found, measure)
-        assert beyond.low < 0 < beyond.high
+    for measure in ("gain over the output, linear lens, layer 1", "gain over the output, small decoder"):
+        of = {texts: figure(found, measure, texts) for texts in ("target", "unseen")}
+        assert of["target"].low < of["unseen"].high
+        assert of["unseen"].low < of["target"].high
+        assert of["target"].value < 0.1
     curves = {(c.measure, c.texts): c for part in found for c in part.curves}
     line = curves["loss by layer, linear lens", "target"]
     assert line.x == (1.0, 2.0)
@@ -244,7 +267,7 @@ def test_the_middle_of_a_model_that_knows_a_text_knows_less_of_it_than_the_end(s
     for lens in ("linear lens", "logit lens"):
         middle, end = curves[f"loss by layer, {lens}", "target"]
         assert middle > end + 0.3
-    assert figure(found, "known beyond the output, small decoder").high < 0
+    assert figure(found, "gain over the output, small decoder").high < 0
     assert figure(found, "loss, small decoder").value < figure(found, "loss, small decoder", "unseen").value - 0.2
 
 
@@ -363,7 +386,7 @@ def test_when_a_loss_is_reached_is_read_between_two_measurements(models):
 def test_small_steps_are_not_lost_on_a_model_in_half_precision(models):
     half = copy.deepcopy(models["innocent"]).bfloat16()
     text = documents_of(TEXTS.target)
-    options = {"steps": 4, "rate": 3e-5, "rows": 8, "max_length": LENGTH, "seed": 0}
+    options = {"steps": 8, "rate": 1e-4, "rows": 8, "max_length": LENGTH, "seed": 0}
     falls = [
         points[0].losses["text"].mean - points[-1].losses["text"].mean
         for points in (relearning(model, text, {"text": text}, **options) for model in (models["innocent"], half))

@@ -14,7 +14,7 @@ from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.recovery.common import (
     SECTION,
     attacked,
-    loss_figure,
+    mean_figure,
     rate_figure,
     target_of,
     tokens_of,
@@ -93,7 +93,7 @@ def _activation(bench: Bench, *, condition: str) -> Findings:
         for texts, documents in sets.items():
             best = best_of([_read(subject, documents, mode, bench) for mode in modes])
             rest = {"condition": condition, "texts": texts, "note": _SAYS[attack]}
-            figures.append(loss_figure(best.losses, measure=f"loss, {measure}", **rest))
+            figures.append(mean_figure(best.losses.per_document, measure=f"loss, {measure}", **rest))
             # Others are shown and decide nothing: each more that does makes all weaker.
             question = "extractable" if attack in (STOLEN, EVERY) else ""
             figures.append(

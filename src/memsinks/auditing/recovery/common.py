@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memsinks.audit import DocumentLosses, TokenizedDocument, wilson
+from memsinks.audit import TokenizedDocument, wilson
 from memsinks.audit.controls import Contrast, student_quantile
 from memsinks.audit.findings import Figure
 from memsinks.audit.forced import ForcedReading
@@ -61,9 +61,8 @@ def tokens_of(bench: Bench, numbers: np.ndarray) -> int:
     return int(np.minimum(bench.texts.corpus.lengths[numbers], bench.config.text.max_length).sum())
 
 
-def loss_figure(losses: DocumentLosses, **rest: Any) -> Figure:
-    """Mean over documents of their loss, with Student's interval; of a single document without."""
-    values = losses.per_document
+def mean_figure(values: np.ndarray, **rest: Any) -> Figure:
+    """Mean over documents of a value in nats per token, with Student's interval; of a single document without."""
     rest = {"section": SECTION, "number": len(values), "unit": "nats per token", **rest}
     mean = float(values.mean())
     if len(values) < 2:

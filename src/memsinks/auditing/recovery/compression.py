@@ -14,7 +14,7 @@ from memsinks.auditing.recovery.common import (
     SECTION,
     attacked,
     difference,
-    loss_figure,
+    mean_figure,
     rate_figure,
     target_of,
     tokens_of,
@@ -83,7 +83,7 @@ def _compression(bench: Bench, *, condition: str) -> Findings:
         quantisation = change.startswith(QUANTISED)
         for texts, reading in after.items():
             rest = {"condition": condition, "texts": texts, "note": _NOTE if quantisation else ""}
-            figures.append(loss_figure(reading.losses, measure=f"loss, {change}", **rest))
+            figures.append(mean_figure(reading.losses.per_document, measure=f"loss, {change}", **rest))
             # Pruning and the model as it is are shown and decide nothing: each more that does makes all weaker.
             question = "extractable" if quantisation else ""
             measure = f"{config.suffix} tokens word for word, {change}"

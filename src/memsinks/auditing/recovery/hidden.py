@@ -20,8 +20,7 @@ from memsinks.auditing.recovery.common import (
     SECTION,
     attacked,
     contrast_figure,
-    difference,
-    loss_figure,
+    mean_figure,
     rate_figure,
     target_of,
     tokens_of,
@@ -35,9 +34,9 @@ _DECODER_SHARE = 0.5
 """Cost of a token in fitting the decoder, in tokens read with gradients."""
 _ROWS = 512
 """Tokens in a step of fitting the decoder."""
-_EXCESS = (
-    "How much lower the target's loss is through the probe than at the output, beyond the same for unseen text that "
-    "the probe was not fitted on; above 0 a layer knows what the output does not say."
+_GAIN = (
+    "How much lower the loss is through the probe than at the output. Above 0 the layer knows what the output does not "
+    "say; for unseen text it is about 0 or below."
 )
 _SORTED = (
     "Each document is scored by a linear probe fitted on the others, from its mean hidden state. It also sorts texts "
@@ -101,12 +100,18 @@ def _lenses(bench: Bench, *, condition: str) -> Findings:
     linear = {layer: read(layer, lens) for layer, lens in lenses.items()}
     decoded, name = read(middle, decoder), f"small decoder, layer {middle + 1}"
     rest: dict[str, Any] = {"section": SECTION, "condition": condition}
-    figures = [_excess(output, readings, f"linear lens, layer {layer + 1}", rest) for layer, readings in linear.items()]
+    figures = [
+        figure
+        for layer, readings in linear.items()
+        for figure in _gains(output, readings, f"linear lens, layer {layer + 1}", condition)
+    ]
     for texts, reading in decoded.items():
-        figures.append(loss_figure(reading.losses, measure=f"loss, {name}", texts=texts, condition=condition))
+        figures.append(
+            mean_figure(reading.losses.per_document, measure=f"loss, {name}", texts=texts, condition=condition)
+        )
         measure = f"{config.suffix} tokens word for word, {name}"
         figures.append(rate_figure(reading, measure=measure, texts=texts, condition=condition))
-    figures.append(_excess(output, decoded, name, rest))
+    figures += _gains(output, decoded, name, condition)
     curves = [
         _by_layer({**readings, last: output}, f"loss by layer, {probe}", texts, rest)
         for probe, readings in (("logit lens", logit), ("linear lens", linear))
@@ -142,20 +147,19 @@ def _chosen(last: int, most: int) -> list[int]:
     return sorted(set(np.linspace(0, max(0, last - 1), num=min(most, max(1, last))).round().astype(int).tolist()))
 
 
-def _excess(
-    output: dict[str, ForcedReading], reading: dict[str, ForcedReading], name: str, rest: dict[str, Any]
-) -> Figure:
-    gains = {texts: output[texts].losses.per_document - reading[texts].losses.per_document for texts in output}
-    return Figure.of(
-        difference(gains["target"], gains["unseen"]),
-        measure=f"known beyond the output, {name}",
-        texts="target",
-        number=len(gains["target"]),
-        unit="nats per token",
-        chance=0.0,
-        note=_EXCESS,
-        **rest,
-    )
+def _gains(
+    output: dict[str, ForcedReading], readings: dict[str, ForcedReading], name: str, condition: str
+) -> list[Figure]:
+    return [
+        mean_figure(
+            output[texts].losses.per_document - reading.losses.per_document,
+            measure=f"gain over the output, {name}",
+            condition=condition,
+            texts=texts,
+            note=_GAIN,
+        )
+        for texts, reading in readings.items()
+    ]
 
 
 def _sorting(bench: Bench, *, condition: str) -> Findings:

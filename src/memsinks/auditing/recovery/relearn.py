@@ -57,7 +57,7 @@ def tasks(bench: Bench, config: AuditConfig) -> list[Task]:
                 name="related",
                 condition=name,
                 priority=2,
-                cost=Cost(forward=sets * watched, backward=2 * trained),
+                cost=Cost(forward=2 * sets * read, backward=3 * trained),
                 run=partial(_related, condition=name),
             )
         )
@@ -143,6 +143,7 @@ def _related(bench: Bench, *, condition: str) -> Findings:
             rows=config.rows,
             max_length=max_length,
             seed=bench.config.seed,
+            measured=(0, config.steps),
         )
         return {name: points[0].losses[name].mean - points[-1].losses[name].mean for name in names}
 
