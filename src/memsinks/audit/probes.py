@@ -24,13 +24,13 @@ def left_out_scores(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     x = (features - features.mean(0)) / np.where(spread == 0, 1, spread)
     x = np.hstack([x, np.ones((len(x), 1))])
     scores = np.empty(len(x))
-    for left in range(len(x)):
-        kept = np.arange(len(x)) != left
-        a, b = x[kept], labels[kept]
-        weight = np.where(b, 0.5 / b.sum(), 0.5 / (~b).sum())
-        target = np.where(b, 1.0, -1.0)
-        # As many unknowns as documents, not as features.
-        kernel = a @ a.T / x.shape[1]
-        dual = np.linalg.solve(kernel + np.diag(1 / (weight * len(a))), target)
-        scores[left] = x[left] @ a.T @ dual / x.shape[1]
+    kernel, target = x @ x.T / x.shape[1], np.where(labels, 1.0, -1.0)
+    for kind in (True, False):
+        # Weights as they are once a document of this kind is left out; the formula for leaving one out is exact then.
+        counts = {label: int((labels == label).sum()) - (label == kind) for label in (True, False)}
+        weight = np.where(labels, 0.5 / counts[True], 0.5 / counts[False]) * (len(x) - 1)
+        smoother = np.linalg.solve(kernel + np.diag(1 / weight), kernel).T
+        own = np.diagonal(smoother)
+        left_out = (smoother @ target - own * target) / (1 - own)
+        scores[labels == kind] = left_out[labels == kind]
     return scores

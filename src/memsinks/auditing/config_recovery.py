@@ -34,10 +34,10 @@ class RecoveryConfig(Section):
 
     documents: int = 24
     controls: int = 6
-    steps: int = 12
+    steps: int = 8
     rate: float = 1e-4
     rows: int = 8
-    relearned: float = 0.8
+    relearned: float = 0.85
     unseen: int = 48
     prefix: int = 32
     suffix: int = 32
@@ -45,7 +45,7 @@ class RecoveryConfig(Section):
     group: int = 64
     prune: tuple[float, ...] = (0.1, 0.3, 0.5)
     layers: int = 8
-    decoder_steps: int = 150
+    decoder_steps: int = 100
     decoder_rate: float = 1e-3
     tries: int = 4
 

@@ -55,7 +55,7 @@ def tasks(bench: Bench, config: AuditConfig) -> list[Task]:
     for name in attacked(bench):
         for task, run, cost in (
             ("lenses", _lenses, Cost(forward=_LENS_SHARE * (target + unseen), backward=fitted)),
-            ("sorting", _sorting, Cost(forward=2 * (target + unseen))),
+            ("sorting", _sorting, Cost(forward=target + unseen)),
         ):
             found.append(
                 Task(

@@ -147,7 +147,10 @@ def _related(bench: Bench, *, condition: str) -> Findings:
         )
         return {name: points[0].losses[name].mean - points[-1].losses[name].mean for name in names}
 
-    falls = run("target", ["target"]) | run("unseen", [name for name in watched if name != "target"])
+    if subject.mode_for("target") == subject.mode_for("unseen"):
+        falls = run("target", list(watched))
+    else:
+        falls = run("target", ["target"]) | run("unseen", [name for name in watched if name != "target"])
     contrast = Contrast(falls.pop("target"), tuple(falls.values()))
     says = f"Fall of the target's loss by training on {what}, beyond the same fall of control text."
     figure = contrast_figure(
