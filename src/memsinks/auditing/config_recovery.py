@@ -37,7 +37,7 @@ class RecoveryConfig(Section):
     steps: int = 8
     rate: float = 1e-4
     rows: int = 8
-    relearned: float = 0.85
+    relearned: float = 0.9
     unseen: int = 48
     prefix: int = 32
     suffix: int = 32

@@ -167,7 +167,7 @@ def test_relearning_tells_removal_from_suppression(saved, tmp_path, name, expect
     assert answer(found, "returns").answer == expected, answer(found, "returns").says
     steps = figure(found, "steps until")
     assert (steps.value == 0) == (name == "knows")
-    assert "85% of what unseen text has" in steps.note
+    assert "90% of what unseen text has" in steps.note
 
 
 def test_a_reference_that_never_saw_the_text_has_its_own_line(saved, tmp_path):
