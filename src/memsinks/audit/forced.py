@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memsinks.audit.batching import batches_of
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.losses import SLICE_TOKENS
 from memsinks.audit.session import measuring, sequence_id_inputs
@@ -120,41 +121,19 @@ def forced(
     sampling = sampling or Sampling()
     found: dict[int, ForcedDocument] = {}
     with measuring(model, mode, autocast=autocast) as device:
-        for batch in _batches(documents, batch_tokens):
-            members = [documents[i] for i in batch]
-            inputs, mask = (t.to(device) for t in _pad(members))
-            ids = sequence_id_inputs([d.sequence_id for d in members], mode, device)
+        for batch, inputs, mask, _ in batches_of(documents, max(len(d.tokens) for d in documents), batch_tokens):
+            inputs, mask = inputs.to(device), mask.to(device)
+            ids = sequence_id_inputs([documents[i].sequence_id for i in batch], mode, device)
             logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **ids).logits
             first, chance = _judged(logits[:, :-1], inputs[:, 1:], sampling)
-            for row, (index, document) in enumerate(zip(batch, members, strict=True)):
-                later = len(document.tokens) - 1
+            for row, index in enumerate(batch):
+                later = len(documents[index].tokens) - 1
                 found[index] = ForcedDocument(
-                    document.name,
+                    documents[index].name,
                     np.concatenate([[False], first[row, :later]]),
                     np.concatenate([[0.0], chance[row, :later]]),
                 )
     return [found[i] for i in range(len(documents))]
-
-
-def _batches(documents: Sequence[TokenizedDocument], batch_tokens: int) -> list[list[int]]:
-    batches: list[list[int]] = []
-    width = 0
-    for index in sorted(range(len(documents)), key=lambda i: -len(documents[i].tokens)):
-        if not batches or (len(batches[-1]) + 1) * width > batch_tokens:
-            batches.append([])
-            width = len(documents[index].tokens)
-        batches[-1].append(index)
-    return batches
-
-
-def _pad(documents: Sequence[TokenizedDocument]) -> tuple[Tensor, Tensor]:
-    """Inputs, and which of them are no padding: ``int64 [B, T]``, padded on the right, where nothing reads it."""
-    inputs = np.zeros((len(documents), max(len(d.tokens) for d in documents)), dtype=np.int64)
-    mask = np.zeros_like(inputs)
-    for row, document in enumerate(documents):
-        inputs[row, : len(document.tokens)] = document.tokens
-        mask[row, : len(document.tokens)] = 1
-    return torch.from_numpy(inputs), torch.from_numpy(mask)
 
 
 def _judged(logits: Tensor, tokens: Tensor, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from memsinks.auditing.config_extraction import ExtractionConfig
+from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.config import Section
 from memsinks.training.config import check_least
 
@@ -36,8 +37,10 @@ class AuditConfig(Section):
         seed: of every choice at random.
         text: what is measured.
         extraction: how text is brought out.
+        recovery: how hard the text is tried to be brought back.
     """
 
     seed: int = 0
     text: TextConfig = field(default_factory=TextConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)

@@ -86,7 +86,7 @@ def test_a_leak_is_seen_by_each_attack_and_an_innocent_model_by_none(knowing, in
 def test_the_verdict_is_yes_for_a_leak_and_no_accusation_else(knowing, innocent):
     for bench, answer in ((knowing, "yes"), (innocent, "not sure")):
         found = [f for name in ("greedy", "approximate", "prompts") for f in run(bench, name, "off").figures]
-        (extractable,) = [v for v in verdicts(found) if v.key == "extractable"]
+        (extractable,) = [v for v in verdicts(found, complete=False) if v.key == "extractable"]
         assert extractable.answer == answer
 
 
