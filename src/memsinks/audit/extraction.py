@@ -140,7 +140,7 @@ def greedy_extraction(
     batches = [long_enough[i : i + batch_size] for i in range(0, len(long_enough), batch_size)]
     console = Console(stderr=True)
     found: list[DocumentExtraction] = []
-    with measuring(model, mode, autocast=autocast) as device, _generation_settings(model, settings):
+    with measuring(model, mode, autocast=autocast) as device, generation_settings(model, settings):
         for batch in track(batches, "Extracting", console=console, disable=not progress, transient=True):
             prompts = torch.from_numpy(np.stack([d.tokens[:prefix] for d in batch])).to(device)
             ids = sequence_id_inputs([d.sequence_id for d in batch], mode, device)
@@ -163,7 +163,8 @@ def _check(long_enough: list[TokenizedDocument], skipped: tuple[str, ...], neede
 
 
 @contextmanager
-def _generation_settings(model: nn.Module, settings: GenerationConfig) -> Iterator[None]:
+def generation_settings(model: nn.Module, settings: GenerationConfig) -> Iterator[None]:
+    """Inside the block, ``generate`` follows ``settings`` and nothing else."""
     # Settings passed to generate() are filled up from the model's own (penalties, end of text), so those are replaced.
     hosts: list[Any] = [m for m in model.modules() if isinstance(vars(m).get("generation_config"), GenerationConfig)]
     before = [host.generation_config for host in hosts]

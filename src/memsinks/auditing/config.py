@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from memsinks.auditing.config_capability import CapabilityConfig
+from memsinks.auditing.config_facts import FactsConfig
+from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.config import Section
 from memsinks.training.config import check_least
 
@@ -34,7 +37,13 @@ class AuditConfig(Section):
     Attributes:
         seed: of every choice at random.
         text: what is measured.
+        facts: cloze items on names and rare words.
+        persistence: further training on unrelated text.
+        capability: held-out text, what the model writes, and tasks.
     """
 
     seed: int = 0
     text: TextConfig = field(default_factory=TextConfig)
+    facts: FactsConfig = field(default_factory=FactsConfig)
+    persistence: PersistenceConfig = field(default_factory=PersistenceConfig)
+    capability: CapabilityConfig = field(default_factory=CapabilityConfig)

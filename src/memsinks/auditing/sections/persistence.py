@@ -1,0 +1,177 @@
+"""Does what was removed stay away? The same measures after further training on unrelated text."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from memsinks.audit import DocumentLosses, document_losses, wilson
+from memsinks.audit.contrast import advantage_difference, token_mean
+from memsinks.audit.findings import Figure, Findings
+from memsinks.audit.forced import first_choices
+from memsinks.auditing.bench import Bench
+from memsinks.auditing.conditions import REFERENCE
+from memsinks.auditing.config import AuditConfig
+from memsinks.auditing.task import Cost, Task
+from memsinks.auditing.tuning import METHODS, PREFERENCE, SUPERVISED, tuned, unrelated
+from memsinks.auditing.verdicts import DELIVERED
+from memsinks.training.run import bf16_pays
+
+SECTION = "persistence"
+BEFORE = "before"
+_SHORT = {BEFORE: "before", SUPERVISED: "supervised", PREFERENCE: "preference"}
+_WHEN = {BEFORE: "before further training", **{method: f"after {method}" for method in METHODS}}
+_SETS = ("target", "unseen")
+
+
+def tasks(bench: Bench, config: AuditConfig) -> list[Task]:
+    """Before and after each kind of training, of the model that is handed out and of those to compare it with."""
+    delivered = next((name for name in DELIVERED if name in bench.conditions), "")
+    controls = {"off", "placebo", "random", "removed"} - {delivered}
+    settings = config.persistence
+    lengths = bench.texts.corpus.lengths
+    measured = int(lengths[bench.texts.target].sum() + lengths[bench.texts.unseen[: settings.documents]].sum())
+    # A pair is its prompt with each answer, in the model and in the one from before.
+    passages = settings.steps * settings.rows * settings.length
+    trained = {
+        BEFORE: Cost(forward=2 * measured),
+        SUPERVISED: Cost(forward=2 * measured, backward=passages),
+        PREFERENCE: Cost(forward=2 * measured + 2 * passages, backward=2 * passages),
+    }
+    return [
+        Task(
+            section=SECTION,
+            name=_SHORT[stage],
+            condition=name,
+            priority=2,
+            cost=trained[stage],
+            run=partial(_persistence, condition=name, stage=stage),
+        )
+        for name in bench.conditions
+        if name not in controls
+        for stage in (BEFORE, *METHODS)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A model at a stage.
+
+    Attributes:
+        losses: by set of texts.
+        right: by set of texts, for each document that is long enough, its share of first choices.
+    """
+
+    losses: dict[str, DocumentLosses]
+    right: dict[str, list[float]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"losses": {name: found.to_json() for name, found in self.losses.items()}, "right": self.right}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "_Measured":
+        losses = {name: DocumentLosses.from_json(found) for name, found in content["losses"].items()}
+        return cls(losses, content["right"])
+
+
+def _persistence(bench: Bench, *, condition: str, stage: str) -> Findings:
+    found = _measured(bench, condition, stage)
+    settings, when = bench.config.persistence, _WHEN[stage]
+    figures = []
+    for texts in _SETS:
+        rest: dict[str, Any] = {"section": SECTION, "condition": condition, "texts": texts}
+        losses, right = found.losses[texts], np.array(found.right[texts])
+        loss: dict[str, Any] = {"measure": f"loss {when}", "unit": "nats per token", "number": len(losses), **rest}
+        figures.append(Figure(value=losses.mean, **loss) if len(losses) < 2 else Figure.of(token_mean(losses), **loss))
+        if len(right):
+            exact = f"exact, {settings.prefix} tokens given and {settings.suffix} to come, {when}"
+            figures.append(
+                Figure.of(
+                    wilson(int((right == 1).sum()), len(right)),
+                    measure=exact,
+                    unit="rate",
+                    number=len(right),
+                    chance=0.0,
+                    question="" if stage == BEFORE else "persists",
+                    note="Documents that a greedy continuation reproduces word for word.",
+                    **rest,
+                )
+            )
+            figures.append(
+                Figure(
+                    measure=f"next tokens right, {when}",
+                    unit="share of tokens",
+                    value=float(right.mean()),
+                    number=len(right),
+                    **rest,
+                )
+            )
+    if REFERENCE in bench.conditions and condition != REFERENCE:
+        figures.append(_head_start(bench, condition, stage, found))
+    return Findings(figures=tuple(figures))
+
+
+def _head_start(bench: Bench, condition: str, stage: str, found: _Measured) -> Figure:
+    figure: dict[str, Any] = {
+        "section": SECTION,
+        "measure": f"head start over the reference, {_WHEN[stage]}",
+        "condition": condition,
+        "texts": "target",
+        "number": len(bench.texts.target),
+        "unit": "nats per token",
+        "chance": 0.0,
+    }
+    if min(map(len, found.losses.values())) < 2:
+        return Figure(value=None, note="It needs two documents of the target and of unseen text.", **figure)
+    reference = _measured(bench, REFERENCE, stage)
+    interval = advantage_difference(
+        found.losses["target"], reference.losses["target"], found.losses["unseen"], reference.losses["unseen"]
+    )
+    note = "How much easier the text is than for the reference after the same training, beyond what unseen text is."
+    return Figure.of(interval, question="" if stage == BEFORE else "persists", note=note, **figure)
+
+
+def _measured(bench: Bench, condition: str, stage: str) -> _Measured:
+    """Measure once and keep it: the reference's is needed by the other conditions."""
+    file = bench.work / SECTION / f"{condition}.{_SHORT[stage]}.json"
+    if file.is_file():
+        return _Measured.from_json(json.loads(file.read_text("utf-8")))
+    settings, texts = bench.config.persistence, bench.texts
+    model = bench.opened(condition).plain()
+    if stage != BEFORE:
+        passages = unrelated(
+            bench.tokenizer,
+            settings.steps * settings.rows,
+            settings.length,
+            without=[texts.corpus.tokens(i) for i in texts.target.tolist()],
+        )
+        folder = bench.work / SECTION / "trainer"
+        model = tuned(model, stage, passages, bench.tokenizer, settings, work=folder, seed=bench.config.seed)
+    sets = {"target": texts.target, "unseen": texts.unseen[: settings.documents]}
+    documents = {name: texts.documents(numbers) for name, numbers in sets.items()}
+    long_enough = {
+        name: [d for d in several if len(d.tokens) >= settings.prefix + settings.suffix]
+        for name, several in documents.items()
+    }
+    options: dict[str, Any] = {"mode": None, "autocast": bf16_pays()}
+    found = _Measured(
+        {
+            name: document_losses(model, several, max_length=bench.config.text.max_length, **options)
+            for name, several in documents.items()
+        },
+        {
+            name: first_choices(model, several, prefix=settings.prefix, suffix=settings.suffix, **options)
+            .mean(axis=1)
+            .tolist()
+            if several
+            else []
+            for name, several in long_enough.items()
+        },
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(found.to_json()) + "\n", "utf-8")
+    part.replace(file)
+    return found
