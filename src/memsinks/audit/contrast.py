@@ -1,7 +1,6 @@
 """Is a model better than another at one set of texts by more than it is at other text? A difference in differences."""
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 
@@ -9,8 +8,8 @@ from memsinks.audit.losses import DocumentLosses
 from memsinks.audit.statistics import Interval
 from memsinks.errors import InputError
 
-NORMAL_FROM = 300
-"""Degrees of freedom from which Student's distribution is taken for the normal one."""
+MOST_FREEDOM = 300
+"""Degrees of freedom beyond which Student's distribution hardly changes."""
 
 
 def advantage_difference(
@@ -82,10 +81,9 @@ def student_quantile(level: float, freedom: int) -> float:
 
     Args:
         level: between 0 and 1.
-        freedom: degrees of freedom, at least 1.
+        freedom: degrees of freedom, at least 1; more than :data:`MOST_FREEDOM` count as so many.
     """
-    if freedom >= NORMAL_FROM:
-        return NormalDist().inv_cdf((1 + level) / 2)
+    freedom = min(freedom, MOST_FREEDOM)
     low, high = 0.0, math.pi / 2
     for _ in range(80):
         middle = (low + high) / 2

@@ -51,6 +51,7 @@ def first_choices(
             batch = documents[first : first + batch_size]
             tokens = torch.from_numpy(np.stack([d.tokens[: prefix + suffix] for d in batch])).to(device)
             ids = sequence_id_inputs([d.sequence_id for d in batch], mode, device)
-            logits = model(input_ids=tokens, use_cache=False, **ids).logits[:, prefix - 1 : -1]
+            output = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False, **ids)
+            logits = output.logits[:, prefix - 1 : -1]
             found.append((logits.argmax(-1) == tokens[:, prefix:]).cpu().numpy())
     return np.concatenate(found)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 """Of the standard errors that have no formula."""
-ENDINGS = 4
+ENDINGS, LONGEST = 4, 20
+"""Candidates of an item of the held-out task, and most words of each."""
 _TASK = {
     "task": HELD_OUT,
     "output_type": "multiple_choice",
@@ -75,7 +76,7 @@ def write_held_out_task(texts: Sequence[str], folder: Path, *, seed: int) -> Pat
         endings = [halves[i][1] for i in others.tolist()]
         right = int(random.integers(ENDINGS))
         # Endings of one length: a sum of log-probabilities prefers a short one.
-        shortest = min(len(e.split()) for e in [ending, *endings])
+        shortest = min(LONGEST, *(len(e.split()) for e in [ending, *endings]))
         endings = [" " + " ".join(e.split()[:shortest]) for e in [*endings[:right], ending, *endings[right:]]]
         rows.append({"beginning": beginning, "endings": endings, "right": right})
     folder.mkdir(parents=True, exist_ok=True)

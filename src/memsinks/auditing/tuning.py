@@ -115,14 +115,18 @@ def _preference(model: Any, passages: Sequence[list[int]], tokenizer: Any, confi
 
 
 def pairs(passages: Sequence[list[int]], tokenizer: "PreTrainedTokenizerBase", seed: int) -> list[dict[str, str]]:
-    """Of each passage the first half as a prompt, the second as the better answer, its words shuffled as the worse."""
+    """Of each passage the first half as a prompt, the second as the better answer, its words shuffled as the worse.
+
+    Passages whose words stay in order are left out.
+    """
     random = np.random.default_rng(seed)
     found = []
     for tokens in passages:
         prompt, chosen = (str(tokenizer.decode(part)) for part in np.split(np.array(tokens), [len(tokens) // 2]))
         words = chosen.split(" ")
         rejected = " ".join(words[i] for i in random.permutation(len(words)))
-        found.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+        if rejected != chosen:
+            found.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return found
 
 

@@ -1,6 +1,7 @@
 """What a model can still do: held-out text, what it writes, and tasks of lm-evaluation-harness."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
@@ -33,44 +34,33 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 def tasks(bench: Bench, config: AuditConfig) -> list[Task]:
-    """Perplexity and continuations for each condition; tasks where nothing of them has sinks that would differ."""
+    """Perplexity, continuations and tasks, once for each model that differs on text that has no sinks."""
     settings, lengths = config.capability, bench.texts.corpus.lengths
     general = _general(bench)
     read = int(lengths[general].sum())
     prompts = min(len(general), settings.prompts)
     written = Cost(forward=2 * prompts * (settings.prefix + settings.tokens), generated=2 * prompts * settings.tokens)
-    found = [
+    # Held-out text has no sinks, so that all of these read it with sinks off.
+    same = {"own", "off", "random", "removed"} - {next((c for c in DELIVERED if c in bench.conditions), "")}
+    answered = Cost(forward=_ENDINGS * settings.limit * config.text.max_length)
+    kinds: list[tuple[str, int, Cost, Callable[..., Findings]]] = [
+        ("perplexity", 1, Cost(forward=read), partial(_perplexity, numbers=general)),
+        ("continuations", 1, written, partial(_continuations, numbers=general)),
+        *((f"task-{i}", 2, answered, partial(_task, task=task)) for i, task in enumerate(settings.tasks)),
+    ]
+    return [
         Task(
             section=SECTION,
             name=name,
             condition=condition,
             priority=priority,
             cost=cost,
-            run=partial(run, condition=condition, numbers=general),
-        )
-        for condition in bench.conditions
-        for name, priority, cost, run in (
-            ("perplexity", 1, Cost(forward=read), _perplexity),
-            ("continuations", 1, written, _continuations),
-        )
-    ]
-    # Requests have no sequence IDs, so that these would be measured with sinks off once more.
-    same = {"own", "off", "random", "removed"} - {next((c for c in DELIVERED if c in bench.conditions), "")}
-    answered = Cost(forward=_ENDINGS * settings.limit * config.text.max_length)
-    found += [
-        Task(
-            section=SECTION,
-            name=f"task-{number}",
-            condition=condition,
-            priority=2,
-            cost=answered,
-            run=partial(_task, condition=condition, task=task),
+            run=partial(run, condition=condition),
         )
         for condition in bench.conditions
         if condition not in same
-        for number, task in enumerate(settings.tasks)
+        for name, priority, cost, run in kinds
     ]
-    return found
 
 
 def _general(bench: Bench) -> np.ndarray:

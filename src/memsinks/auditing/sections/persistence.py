@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memsinks.audit import DocumentLosses, document_losses, wilson
+from memsinks.audit import DocumentLosses, Interval, document_losses, wilson
 from memsinks.audit.contrast import advantage_difference, token_mean
 from memsinks.audit.findings import Figure, Findings
 from memsinks.audit.forced import first_choices
@@ -29,7 +29,8 @@ _SETS = ("target", "unseen")
 def tasks(bench: Bench, config: AuditConfig) -> list[Task]:
     """Before and after each kind of training, of the model that is handed out and of those to compare it with."""
     delivered = next((name for name in DELIVERED if name in bench.conditions), "")
-    controls = {"off", "placebo", "random", "removed"} - {delivered}
+    # A stock copy with the sinks of the whole target on is another model than one with each document's own.
+    left_out = {"own", "off", "placebo", "random", "removed"} - {delivered}
     settings = config.persistence
     lengths = bench.texts.corpus.lengths
     measured = int(lengths[bench.texts.target].sum() + lengths[bench.texts.unseen[: settings.documents]].sum())
@@ -50,7 +51,7 @@ def tasks(bench: Bench, config: AuditConfig) -> list[Task]:
             run=partial(_persistence, condition=name, stage=stage),
         )
         for name in bench.conditions
-        if name not in controls
+        if name not in left_out
         for stage in (BEFORE, *METHODS)
     ]
 
@@ -108,29 +109,38 @@ def _persistence(bench: Bench, *, condition: str, stage: str) -> Findings:
                     **rest,
                 )
             )
+    if min(map(len, found.losses.values())) < 2:
+        return Findings(figures=tuple(figures))
+    rest = {"section": SECTION, "condition": condition, "texts": "target", "number": len(bench.texts.target)}
+    rest |= {"unit": "nats per token", "chance": 0.0}
+    if stage != BEFORE:
+        figures.append(
+            Figure.of(
+                _beyond_unseen(found, _measured(bench, condition, BEFORE)),
+                measure=f"regained {when}",
+                question="persists",
+                note="How much easier the text became by the training, beyond what unseen text did; negative: harder.",
+                **rest,
+            )
+        )
     if REFERENCE in bench.conditions and condition != REFERENCE:
-        figures.append(_head_start(bench, condition, stage, found))
+        figures.append(
+            Figure.of(
+                _beyond_unseen(found, _measured(bench, REFERENCE, stage)),
+                measure=f"head start over the reference, {when}",
+                note="How much easier the text is than for the reference after the same training, beyond what unseen "
+                "text is. What was left before remains in it, so it decides nothing.",
+                **rest,
+            )
+        )
     return Findings(figures=tuple(figures))
 
 
-def _head_start(bench: Bench, condition: str, stage: str, found: _Measured) -> Figure:
-    figure: dict[str, Any] = {
-        "section": SECTION,
-        "measure": f"head start over the reference, {_WHEN[stage]}",
-        "condition": condition,
-        "texts": "target",
-        "number": len(bench.texts.target),
-        "unit": "nats per token",
-        "chance": 0.0,
-    }
-    if min(map(len, found.losses.values())) < 2:
-        return Figure(value=None, note="It needs two documents of the target and of unseen text.", **figure)
-    reference = _measured(bench, REFERENCE, stage)
-    interval = advantage_difference(
-        found.losses["target"], reference.losses["target"], found.losses["unseen"], reference.losses["unseen"]
+def _beyond_unseen(found: _Measured, baseline: _Measured) -> Interval:
+    """Advantage over a baseline on the target, beyond that on unseen text."""
+    return advantage_difference(
+        found.losses["target"], baseline.losses["target"], found.losses["unseen"], baseline.losses["unseen"]
     )
-    note = "How much easier the text is than for the reference after the same training, beyond what unseen text is."
-    return Figure.of(interval, question="" if stage == BEFORE else "persists", note=note, **figure)
 
 
 def _measured(bench: Bench, condition: str, stage: str) -> _Measured:
