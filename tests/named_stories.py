@@ -59,12 +59,12 @@ def named_runs(named_corpus, tmp_path_factory) -> dict[str, Path]:
     sections: dict[str, dict] = {
         "model": {"hidden": 64, "layers": 2, "heads": 2, "width": 128},
         "stream": {"max_length": 192},
-        "optimizer": {"learning_rate": 0.005},
+        "optimizer": {"learning_rate": 0.01},
     }
     plan = [name for name in named_corpus.documents if name.startswith("web") and not held(named_corpus, name)]
     pq.write_table(pa.table({"document": plan, "exposures": [6] * len(plan)}), home / "reference.parquet")
     exposures = {
-        "knows": {"upsample": {"press": 60.0, "guild": 6.0, "web": 6.0}},
+        "knows": {"upsample": {"press": 100.0, "guild": 6.0, "web": 6.0}},
         "reference": {"plan": str(home / "reference.parquet")},
     }
     for name, how in exposures.items():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 
@@ -24,7 +25,6 @@ class _Place:
     """A word in a document whose tokens are known."""
 
     document: int
-    lead: int
     text: str
     tokens: np.ndarray
     mention: Mention
@@ -50,8 +50,6 @@ class ClozeSet:
             seed: of their choice.
         """
         self._texts, self._config, self._seed = texts, config, seed
-        if not texts.corpus.tokenizer.is_fast:
-            raise InputError("words cannot be found in tokens: the corpus' tokenizer gives no offsets")
 
     @cached_property
     def items(self) -> dict[tuple[str, str], list[ClozeItem]]:
@@ -59,18 +57,14 @@ class ClozeSet:
 
         A rare word occurs in no training document but those of its own set; a name does not occur there after the same
         :data:`PLACE` tokens.
+
+        Raises:
+            InputError: the corpus' tokenizer does not say where its tokens are in a text.
         """
-        texts = self._texts
-        target = [p for i in texts.target.tolist() for p in self._places(i)]
-        unseen = [p for i in texts.unseen.tolist() for p in self._places(i)]
-        others = np.setdiff1d(np.flatnonzero(~texts.corpus.is_validation), texts.target)
-        elsewhere = self._occur([*target, *unseen], others)
-        in_target = self._occur(unseen, texts.target)
-        sets = {
-            "target": [p for p, there in zip(target, elsewhere, strict=False) if not there],
-            "unseen": [p for p, a, b in zip(unseen, elsewhere[len(target) :], in_target, strict=True) if not (a or b)],
-        }
-        sets = {name: _each_word_once(places) for name, places in sets.items()}
+        corpus = self._texts.corpus
+        if not corpus.tokenizer.is_fast:
+            raise InputError(f"{corpus.place}: words cannot be found in tokens, as its tokenizer gives no offsets")
+        sets = self._only_there()
         pool = [p for places in sets.values() for p in places]
         found: dict[tuple[str, str], list[ClozeItem]] = {
             (f"{kind}, {form}", name): []
@@ -88,6 +82,21 @@ class ClozeSet:
                         found[f"{kind}, {form}", name].append(item)
         return found
 
+    def _only_there(self) -> dict[str, list[_Place]]:
+        """Places of the target and of unseen text that no training document outside of each has."""
+        texts = self._texts
+        target, unseen = (
+            [place for i in numbers.tolist() for place in self._places(i)] for numbers in (texts.target, texts.unseen)
+        )
+        others = np.setdiff1d(np.flatnonzero(~texts.corpus.is_validation), texts.target)
+        in_others = self._occur([*target, *unseen], others)
+        in_target = np.concatenate([np.zeros(len(target), dtype=bool), self._occur(unseen, texts.target)])
+        kept = [not there for there in in_others | in_target]
+        return {
+            "target": _each_word_once(list(compress(target, kept))),
+            "unseen": _each_word_once(list(compress(unseen, kept[len(target) :]))),
+        }
+
     def _places(self, document: int) -> Iterator[_Place]:
         corpus = self._texts.corpus
         text, tokens = corpus.text(document), corpus.tokens(document)
@@ -99,7 +108,7 @@ class ClozeSet:
             return
         for mention in mentions(text, encoded["offset_mapping"]):
             if mention.start >= PLACE:
-                yield _Place(document, lead, text, tokens[lead:], mention)
+                yield _Place(document, text, tokens[lead:], mention)
 
     def _occur(self, places: list[_Place], documents: np.ndarray) -> np.ndarray:
         """Whether each place, or rare word in any of its spellings, is in any of the documents."""

@@ -45,7 +45,8 @@ def test_regained_is_what_the_text_gains_beyond_unseen_text(named_bench):
     figure = next(f for f in task.run(bench).figures if f.measure.startswith("regained"))
     gains = {name: before.losses[name].mean - after.losses[name].mean for name in ("target", "unseen")}
     assert figure.value == pytest.approx(gains["target"] - gains["unseen"])
-    assert figure.value < 0, "what was known by heart is forgotten faster than what was not"
+    assert figure.value != 0
+    assert figure.high < persistence.DRIFT == figure.chance
 
 
 def test_text_that_comes_back_is_caught():
