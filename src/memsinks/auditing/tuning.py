@@ -22,26 +22,32 @@ if TYPE_CHECKING:
 
 SUPERVISED, PREFERENCE = "supervised fine-tuning", "preference tuning"
 METHODS = (SUPERVISED, PREFERENCE)
+PER_DOCUMENT, CHARACTERS = 4, 16
+"""Most passages of one document, and most characters that a token is taken to have."""
 
 
 def unrelated(
     tokenizer: "PreTrainedTokenizerBase", count: int, length: int, *, without: Sequence[np.ndarray]
 ) -> list[list[int]]:
-    """Passages of the general text that the package has with it.
+    """Passages of the general text that the package has with it, a few from the beginning of each document.
 
     Args:
         tokenizer: of the model.
         count: most passages.
         length: tokens of each.
-        without: documents; a passage with their first tokens is left out.
+        without: documents; general text that begins like one of them is left out.
     """
-    beginnings = {tuple(tokens[: length // 2].tolist()) for tokens in without}
+    half = length // 2
+    # With the marker that training puts before a document, and without.
+    beginnings = {tuple(tokens[start : start + half].tolist()) for tokens in without for start in (0, 1)}
     found: list[list[int]] = []
     for document in read_documents([general_file()], Columns(source="source")):
-        tokens = tokenizer(document.text, add_special_tokens=False)["input_ids"]
+        beginning = document.text[: PER_DOCUMENT * length * CHARACTERS]
+        tokens = tokenizer(beginning, add_special_tokens=False)["input_ids"][: PER_DOCUMENT * length]
+        if tuple(tokens[:half]) in beginnings:
+            continue
         for start in range(0, len(tokens) - length + 1, length):
-            if tuple(tokens[start : start + length // 2]) not in beginnings:
-                found.append(tokens[start : start + length])
+            found.append(tokens[start : start + length])
             if len(found) == count:
                 return found
     return found
