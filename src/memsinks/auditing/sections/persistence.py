@@ -122,7 +122,7 @@ def _persistence(bench: Bench, *, condition: str, stage: str) -> Findings:
                 measure=f"regained {when}",
                 chance=DRIFT,
                 question="persists",
-                note="How much easier the text became by the training, beyond what unseen text did; negative: harder. "
+                note="How much the loss of the text fell by the training, less that of unseen text; both may have risen. "
                 f"Up to {DRIFT:g} is drift and does not count.",
                 **rest,
             )
