@@ -122,8 +122,8 @@ def _persistence(bench: Bench, *, condition: str, stage: str) -> Findings:
                 measure=f"regained {when}",
                 chance=DRIFT,
                 question="persists",
-                note="How much the loss of the text fell by the training, less that of unseen text; both may have risen. "
-                f"Up to {DRIFT:g} is drift and does not count.",
+                note="How much the loss of the text fell by the training, less that of unseen text; both may have "
+                f"risen. Up to {DRIFT:g} is drift and does not count.",
                 **rest,
             )
         )
