@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memsinks.audit.documents import TokenizedDocument
-from memsinks.audit.statistics import Interval
+from memsinks.audit.statistics import Interval, student_quantile
 from memsinks.errors import InputError
 
 
@@ -83,37 +83,3 @@ def control_sets(
     order = np.random.default_rng(seed).permutation(len(documents))
     count = min(most, len(documents) // size)
     return [[documents[i] for i in order[n * size : (n + 1) * size]] for n in range(count)]
-
-
-def student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t.
-
-    Args:
-        probability: between 0.5 and 1.
-        freedom: degrees of freedom, at least 1.
-
-    Raises:
-        InputError: either is outside its range.
-    """
-    if not 0.5 <= probability < 1 or freedom < 1:
-        raise InputError(f"no quantile of Student's t for probability {probability} and {freedom} degrees of freedom")
-    low, high = 0.0, 1.0
-    while _student(high, freedom) < probability:
-        low, high = high, 2 * high
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student(middle, freedom) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def _student(t: float, freedom: int) -> float:
-    """Distribution function for t >= 0, by the finite series for whole degrees of freedom."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine if odd else 1.0), 0.0
-    for k in range(1 + odd, freedom, 2):
-        total += term
-        term *= cosine * cosine * k / (k + 1)
-    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
-    return (1 + inside) / 2

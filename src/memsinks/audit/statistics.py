@@ -130,6 +130,40 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     return Interval(rate, low, high, level)
 
 
+def student_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t.
+
+    Args:
+        probability: between 0.5 and 1.
+        freedom: degrees of freedom, at least 1.
+
+    Raises:
+        InputError: either is outside its range.
+    """
+    if not 0.5 <= probability < 1 or freedom < 1:
+        raise InputError(f"no quantile of Student's t for probability {probability} and {freedom} degrees of freedom")
+    low, high = 0.0, 1.0
+    while _student(high, freedom) < probability:
+        low, high = high, 2 * high
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def _student(t: float, freedom: int) -> float:
+    """Distribution function for t >= 0, by the finite series for whole degrees of freedom."""
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(1 + odd, freedom, 2):
+        total += term
+        term *= cosine * cosine * k / (k + 1)
+    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return (1 + inside) / 2
+
+
 def _labels(samples: Sequence[DocumentLosses], groups: Sequence[Hashable] | None) -> list[Hashable]:
     if not samples:
         raise InputError("bootstrap needs at least one sample")

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from memsinks.auditing.config_capability import CapabilityConfig
 from memsinks.auditing.config_extraction import ExtractionConfig
+from memsinks.auditing.config_facts import FactsConfig
+from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.config import Section
 from memsinks.training.config import check_least
@@ -38,9 +41,15 @@ class AuditConfig(Section):
         text: what is measured.
         extraction: how text is brought out.
         recovery: how hard the text is tried to be brought back.
+        facts: cloze items on names and rare words.
+        persistence: further training on unrelated text.
+        capability: held-out text, what the model writes, and tasks.
     """
 
     seed: int = 0
     text: TextConfig = field(default_factory=TextConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    facts: FactsConfig = field(default_factory=FactsConfig)
+    persistence: PersistenceConfig = field(default_factory=PersistenceConfig)
+    capability: CapabilityConfig = field(default_factory=CapabilityConfig)

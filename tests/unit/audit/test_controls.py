@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from memsinks.audit import TokenizedDocument
-from memsinks.audit.controls import Contrast, control_sets, student_quantile
+from memsinks.audit.controls import Contrast, control_sets
+from memsinks.audit.statistics import student_quantile
 from memsinks.errors import InputError
 
 

@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memsinks.auditing.runner import ordered
-from memsinks.auditing.sections import extraction, losses, recovery
+from memsinks.auditing.sections import capability, extraction, facts, influence, losses, persistence, recovery
 from memsinks.auditing.task import Planner, Task
 from memsinks.errors import ConfigError
 
 if TYPE_CHECKING:
     from memsinks.auditing.bench import Bench
 
-PLANNERS: dict[str, Planner] = {"losses": losses.tasks, "extraction": extraction.tasks, "recovery": recovery.tasks}
+PLANNERS: dict[str, Planner] = {
+    "losses": losses.tasks,
+    "extraction": extraction.tasks,
+    "recovery": recovery.tasks,
+    "influence": influence.tasks,
+    "facts": facts.tasks,
+    "persistence": persistence.tasks,
+    "capability": capability.tasks,
+}
 """By the name of the section, in the order of the report."""
 
 
