@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from memsinks.auditing.config_membership import MembershipConfig
 from memsinks.config import Section
 from memsinks.training.config import check_least
 
@@ -34,7 +35,9 @@ class AuditConfig(Section):
     Attributes:
         seed: of every choice at random.
         text: what is measured.
+        membership: attacks on membership.
     """
 
     seed: int = 0
     text: TextConfig = field(default_factory=TextConfig)
+    membership: MembershipConfig = field(default_factory=MembershipConfig)

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memsinks.auditing.runner import ordered
-from memsinks.auditing.sections import losses
+from memsinks.auditing.sections import losses, membership, metrics
 from memsinks.auditing.task import Planner, Task
 from memsinks.errors import ConfigError
 
 if TYPE_CHECKING:
     from memsinks.auditing.bench import Bench
 
-PLANNERS: dict[str, Planner] = {"losses": losses.tasks}
+PLANNERS: dict[str, Planner] = {
+    "losses": losses.tasks,
+    "membership": membership.tasks,
+    "metrics": metrics.tasks,
+}
 """By the name of the section, in the order of the report."""
 
 
