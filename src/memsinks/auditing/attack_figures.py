@@ -11,6 +11,7 @@ from memsinks.audit.metrics import auc_interval, roc_curve, tpr_at_fpr
 RATES = (0.001, 0.01)
 """False-positive rates at which the true-positive rate is told."""
 _POINTS = 200
+_BELOW = "Below 1/2 the texts stand out too, as harder than text that was never trained."
 
 
 def attack_findings(
@@ -34,8 +35,11 @@ def attack_findings(
         note: what a reader has to know of the comparison.
     """
     rest: dict[str, Any] = {"section": section, "condition": condition, "texts": "target"}
+    interval = auc_interval(members, others)
+    if interval.high < 0.5:
+        note = f"{note} {_BELOW}".strip()
     area = Figure.of(
-        auc_interval(members, others),
+        interval,
         measure=attack,
         number=len(members),
         unit="AUC",

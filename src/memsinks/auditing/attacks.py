@@ -19,7 +19,7 @@ from memsinks.audit.membership import (
     min_k_plus_plus,
     neighbours,
 )
-from memsinks.audit.metrics import kolmogorov_smirnov, permutation_test
+from memsinks.audit.metrics import auc_interval, kolmogorov_smirnov, permutation_test
 from memsinks.auditing.attack_figures import attack_findings
 from memsinks.auditing.bench import Bench
 from memsinks.auditing.scored import SIDES, Compared, Reference, scored
@@ -51,30 +51,39 @@ class Attacks:
     def blind(self, bench: Bench, *, condition: str) -> Findings:
         """What tells the texts apart without any model."""
         corpus = bench.texts.corpus
-        rest: dict[str, Any] = {"section": SECTION, "condition": condition, "texts": "target"}
         target, unseen = self.compared.target, self.compared.unseen
-        lengths = kolmogorov_smirnov(corpus.lengths[target], corpus.lengths[unseen])
-        how = "matched by length" if self.compared.matched else "of any length, since they could not be matched"
-        length = Figure(
-            measure="lengths differ, Kolmogorov–Smirnov",
-            value=lengths.p,
-            number=len(target),
-            unit="p-value",
-            note=f"Near 0 if lengths alone tell the texts apart; distance {lengths.distance:.2f}, texts {how}.",
-            **rest,
-        )
+        lengths = [corpus.lengths[numbers] for numbers in (target, unseen)]
         words = [[corpus.tokens(int(i)) for i in numbers] for numbers in (target, unseen)]
-        told = Figure.of(
-            blind(*words, seed=bench.config.seed),
-            measure="words alone, naive Bayes",
-            number=len(target),
-            unit="AUC",
-            chance=0.5,
-            question="shift",
-            note=f"No model is asked. {len(target)} texts against {len(unseen)} that were never trained.",
-            **rest,
+        matched = "matched by length" if self.compared.matched else "not matched by length, which too few would be"
+        against = f"{len(target)} texts against {len(unseen)} that were never trained"
+        rest: dict[str, Any] = {"section": SECTION, "condition": condition, "texts": "target", "number": len(target)}
+        blind_to_models: dict[str, Any] = {"unit": "AUC", "chance": 0.5, "question": "shift", **rest}
+        distance = kolmogorov_smirnov(*lengths)
+        # Whether members are the longer or the shorter ones tells as much.
+        longer, shorter = auc_interval(*lengths), auc_interval(*(-side for side in lengths))
+        return Findings(
+            figures=(
+                Figure(
+                    measure="lengths differ, Kolmogorov–Smirnov",
+                    value=distance.p,
+                    unit="p-value",
+                    note=f"Near 0 if lengths tell the texts apart; distance {distance.distance:.2f}, {matched}.",
+                    **rest,
+                ),
+                Figure.of(
+                    max(longer, shorter, key=lambda side: side.estimate),
+                    measure="length alone",
+                    note=f"No model is asked. {against}, {matched}.",
+                    **blind_to_models,
+                ),
+                Figure.of(
+                    blind(*words, seed=bench.config.seed),
+                    measure="words alone, naive Bayes",
+                    note=f"No model is asked. {against}.",
+                    **blind_to_models,
+                ),
+            )
         )
-        return Findings(figures=(length, told))
 
     def likelihood(self, bench: Bench, *, condition: str) -> Findings:
         """Attacks on the probabilities of tokens."""

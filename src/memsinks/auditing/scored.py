@@ -8,6 +8,7 @@ from memsinks.audit import TokenizedDocument
 from memsinks.audit.membership import matched
 from memsinks.audit.token_scores import TokenScores, token_scores
 from memsinks.auditing.bench import Bench
+from memsinks.auditing.texts import FEW
 from memsinks.training.run import bf16_pays
 
 LEAST = 8
@@ -22,7 +23,7 @@ class Compared:
     Attributes:
         target: numbers of documents that are audited.
         unseen: numbers of held-out documents of like length.
-        matched: they could be matched; else all held-out documents are there.
+        matched: enough of them could be matched; else all held-out documents are there.
     """
 
     target: np.ndarray
@@ -35,7 +36,8 @@ class Compared:
         lengths = bench.texts.corpus.lengths
         target, unseen = (n[lengths[n] >= LEAST] for n in (bench.texts.target, bench.texts.unseen))
         chosen = matched(lengths[target], lengths[unseen], tolerance) if len(target) else np.array([], np.int64)
-        return cls(target, unseen[chosen] if len(chosen) else unseen, bool(len(chosen)))
+        enough = len(chosen) >= FEW
+        return cls(target, unseen[chosen] if enough else unseen, enough)
 
     @property
     def sides(self) -> dict[str, np.ndarray]:

@@ -21,6 +21,8 @@ def shadow_plans(
 ) -> list[ExposurePlan]:
     """Exposure plans of shadow runs: each leaves out half of the documents, and each document is left out by half.
 
+    Exact copies of a document that is left out are left out with it; near-copies stay.
+
     Args:
         plan: of the run that is audited.
         documents: numbers of those that are audited.
@@ -28,17 +30,19 @@ def shadow_plans(
         seed: of the halves.
 
     Raises:
-        InputError: fewer than two documents, or a number of plans that does not do.
+        InputError: fewer than two different documents, or a number of plans that does not do.
     """
     if shadows < 4 or shadows % 2:
         raise InputError(f"{shadows} shadow runs do not leave out each document equally often; ask for 4, 6, 8 …")
-    if len(documents) < 2:
-        raise InputError(f"{len(documents)} document(s) cannot be halved; give at least two")
+    everything = plan.corpus.content_ids
+    contents = np.unique(everything[np.asarray(documents)])
+    if len(contents) < 2:
+        raise InputError(f"{len(contents)} different document(s) cannot be halved; give at least two")
     random, found = np.random.default_rng(seed), []
     for _ in range(shadows // 2):
-        mixed = random.permutation(np.asarray(documents))
-        half = len(mixed) // 2
-        found += [plan.without(mixed[:half].tolist()), plan.without(mixed[half:].tolist())]
+        mixed = random.permutation(contents)
+        for half in np.split(mixed, [len(mixed) // 2]):
+            found.append(plan.without(np.flatnonzero(np.isin(everything, half)).tolist()))
     return found
 
 

@@ -28,7 +28,7 @@ from memsinks.training.run import bf16_pays
 
 SECTION = "metrics"
 GIVEN, WRITTEN = 50, 50
-"""Tokens that the model is given, and that it writes, for ROUGE-L."""
+"""Tokens that the model is given, and that it writes, for ROUGE-L; half of what it can read where that is less."""
 _OF_TOKENS: dict[str, Callable[[TokenScores], float]] = {
     "exact memorisation": lambda s: exact_memorisation(s.tokens, s.predicted),
     "extraction strength": lambda s: extraction_strength(s.tokens, s.predicted),
@@ -94,9 +94,11 @@ def _against(
 
 def _write(bench: Bench, *, condition: str, compared: Compared) -> Findings:
     subject, lengths, figures = bench.opened(condition), bench.texts.corpus.lengths, []
+    half = int(subject.model.config.max_position_embeddings) // 2
+    given, written = min(GIVEN, half), min(WRITTEN, half)
+    name = f"ROUGE-L recall, {given} tokens given"
     for side, numbers in compared.sides.items():
-        chosen = numbers[lengths[numbers] >= GIVEN + WRITTEN]
-        name = f"ROUGE-L recall, {GIVEN} tokens given"
+        chosen = numbers[lengths[numbers] >= given + written]
         if not len(chosen):
             figures.append(
                 Figure(
@@ -106,7 +108,7 @@ def _write(bench: Bench, *, condition: str, compared: Compared) -> Findings:
                     texts=side,
                     value=None,
                     unit="share",
-                    note=f"No document has {GIVEN + WRITTEN} tokens.",
+                    note=f"No document has {given + written} tokens.",
                 )
             )
             continue
@@ -114,8 +116,8 @@ def _write(bench: Bench, *, condition: str, compared: Compared) -> Findings:
             subject.model,
             bench.texts.documents(chosen),
             mode=subject.mode_for(side),
-            prefix=GIVEN,
-            suffix=WRITTEN,
+            prefix=given,
+            suffix=written,
             autocast=bf16_pays(),
         )
         values = [rouge_l_recall(d.expected, d.generated) for d in found.documents]
