@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memsinks.audit.findings import Findings
 from memsinks.auditing.bench import Bench
 from memsinks.auditing.config import AuditConfig
@@ -22,6 +24,7 @@ from memsinks.auditing.sections import check_sections, planned
 from memsinks.auditing.speed import Speed
 from memsinks.auditing.subject import Audited
 from memsinks.auditing.task import Task
+from memsinks.auditing.texts import Texts
 from memsinks.auditing.verdicts import verdicts
 from memsinks.config import config_hash
 from memsinks.errors import InputError
@@ -115,11 +118,13 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
             "sources": sources,
             "least_exposures": int(audited.exposures.min()),
             "most_exposures": int(audited.exposures.max()),
+            "sha256": _text_hash(texts, texts.target),
         },
         "unseen": {
             "documents": len(texts.unseen),
             "tokens": int(texts.corpus.lengths[texts.unseen].sum()),
             "same_source": texts.same_source,
+            "sha256": _text_hash(texts, texts.unseen),
         },
         "conditions": [
             {"name": condition.name, "says": condition.says, "model": condition.folder.name}
@@ -155,6 +160,11 @@ def _lineage_facts(audited: Audited) -> dict[str, Any] | None:
         "trainings": [asdict(stage) for stage in audited.lineage.stages],
         "removals": [asdict(removal) for removal in audited.lineage.removals],
     }
+
+
+def _text_hash(texts: Texts, numbers: np.ndarray) -> str:
+    """Of documents by their content, in any order and under any sequence IDs: audits of the same text have the same."""
+    return hashlib.sha256(np.sort(texts.corpus.content_ids[numbers]).tobytes()).hexdigest()
 
 
 def _identity(audited: Audited, config: AuditConfig) -> dict[str, Any]:

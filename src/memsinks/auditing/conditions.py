@@ -19,9 +19,9 @@ from memsinks.sinks.modes import Mode, ModeKind
 from memsinks.sinks.removal import remove
 from memsinks.sinks.routing import fixed_rows
 
-STANDARD, REFERENCE, REMOVED = "standard", "reference", "removed"
-"""Names of other models that have a meaning: trained on the same text without sinks; never trained on the target, or
-trained again without it; the run after a removal."""
+OWN, STANDARD, REFERENCE, REMOVED = "own", "standard", "reference", "removed"
+"""Names of other models that have a meaning: the run before the removal; trained on the same text without sinks; never
+trained on the target, or trained again without it; the run after a removal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,7 @@ def conditions_of(
     found = _of_run(folder, target_ids, gone, REMOVED in against)
     taken = {condition.name for condition in found}
     says = {
+        OWN: "the run before the removal, with the text's own sinks on",
         STANDARD: "ordinary training on the same text, without sinks",
         REFERENCE: "a model that was never trained on the text",
         REMOVED: "the run after the removal",

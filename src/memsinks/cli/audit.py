@@ -11,9 +11,11 @@ from rich.table import Table
 from tyro.constructors import PrimitiveConstructorSpec
 
 from memsinks.auditing.config import AuditConfig
+from memsinks.auditing.document import AUDIT
+from memsinks.cli.report import writing, written
 from memsinks.cli.watching import LOG, Watching
 from memsinks.corpus.storage import Place
-from memsinks.errors import InputError
+from memsinks.errors import InputError, MemsinksError
 
 if TYPE_CHECKING:
     from memsinks.auditing.audit import Audit
@@ -57,7 +59,7 @@ class AuditCommand(AuditConfig):
     """The corpus it was trained on, a folder or a URL; default the one that its run file names."""
     against: tuple[str, ...] = ()
     """Other models to measure beside it, NAME=FOLDER: standard (trained without sinks), reference (never trained on the
-    text), removed (the run after a removal), or any other name."""
+    text), removed (the run after a removal) or own (before one), or any other name."""
     sources: tuple[str, ...] = ()
     """Sources to audit; default what was removed from the run, or else what it saw more than once."""
     groups: tuple[str, ...] = ()
@@ -95,7 +97,18 @@ class AuditCommand(AuditConfig):
             content = run_audit(audit, self.output, budget=self.budget, watch=watch)
             if self.calibrate:
                 _show_calibration(calibrate(audit, self.output, self.calibrate, sections=self.sections, watch=watch))
-        self._show(content)
+        self._show(content, self._report(content, console))
+
+    def _report(self, content: dict[str, Any], console: Console) -> list[Path]:
+        """Write the page and the tables, or the tables alone: what was measured is kept in audit.json all the same."""
+        from memsinks.report.audit import parse, write_spreadsheets
+
+        try:
+            return written(content, self.output)
+        except MemsinksError as error:
+            console.print(f"no report was written: {error}, then `memsinks report {self.output}`", markup=False)
+            with writing(self.output):
+                return list(write_spreadsheets(parse(content), self.output))
 
     def _target(self) -> "Target | None":
         from memsinks.removal.target import Target
@@ -103,12 +116,12 @@ class AuditCommand(AuditConfig):
         named = {name: getattr(self, name) for name in ("sources", "groups", "documents", "ids", "where")}
         return Target(**named) if any(named.values()) else None
 
-    def _show(self, content: dict[str, Any]) -> None:
+    def _show(self, content: dict[str, Any], files: list[Path]) -> None:
         console = Console(highlight=False, soft_wrap=True)
         for verdict in content["verdicts"]:
             console.print(f"{verdict['question']} [bold]{verdict['answer']}[/bold]")
             console.print(f"  {verdict['says']}", markup=False)
-        console.print(f"{self.output}: audit.json", markup=False)
+        console.print(f"{self.output}: {', '.join([AUDIT, *(file.name for file in files)])}", markup=False)
 
 
 def _pair(text: str) -> tuple[str, Path]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from memsinks.cli.audit import AuditCommand
+from memsinks.cli.compare import Compare
 from memsinks.cli.diff import Diff
 from memsinks.cli.doctor import Doctor
 from memsinks.cli.evaluate import Evaluate
@@ -23,6 +24,7 @@ from memsinks.cli.push import Push
 from memsinks.cli.question import defaults
 from memsinks.cli.quickstart import Quickstart
 from memsinks.cli.readiness import Readiness
+from memsinks.cli.report import Report
 from memsinks.cli.reproduce import Reproduce
 from memsinks.cli.serve import Serve
 from memsinks.cli.train import Train, train_defaults
@@ -42,6 +44,8 @@ def commands(arguments: Sequence[str]) -> Any:
     # Their options are named as the keys of the file, section first; those of the others have no sections.
     others = {
         "prepare": Prepare,
+        "report": Report,
+        "compare": Compare,
         "why": Explain,
         "evaluate": Evaluate,
         "export": Export,

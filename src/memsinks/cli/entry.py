@@ -16,6 +16,8 @@ _LIGHT = {
     "ledger": "LedgerCommand",
     "inspect": "Inspect",
     "diff": "Diff",
+    "report": "Report",
+    "compare": "Compare",
     "doctor": "Doctor",
     "push": "Push",
 }

@@ -16,7 +16,9 @@ from memsinks.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from memsinks.checkpoint.lineage import Lineage
+    from memsinks.serving.exclusions import Exclusions
     from memsinks.serving.names import Names
+    from memsinks.serving.routing import Router
 
 _KEY_LENGTH = 16
 
@@ -31,6 +33,10 @@ class Serve:
     """A file of names, which --save-names wrote; requests can then name sources and documents."""
     corpus: tuple[Place, ...] = ()
     """The corpora of the run, folders or URLs, in place of a file of names."""
+    route: bool = False
+    """Switch on, for requests that say nothing of sinks, those of the source whose text in --corpus is most like it."""
+    route_threshold: float | None = None
+    """By how much it must be more like it than text of no source is; default: what 5 % of such text exceeds."""
     save_names: Path | None = None
     """Write the names of --corpus to this file, and end."""
     ledger: str | None = None
@@ -69,6 +75,7 @@ class Serve:
         if self.save_names is not None:
             self._save_names(self.save_names)
             return
+        self._check_routing()
         key = self._key()
         try:
             import uvicorn
@@ -88,13 +95,22 @@ class Serve:
             poll_seconds=self.poll_seconds,
         )
         service = Service.open(
-            self.run_folder, names=self._names, ledger=place, limits=limits, name=self.model_name, device=self.device
+            self.run_folder,
+            names=self._names,
+            router=self._router if self.route else None,
+            ledger=place,
+            limits=limits,
+            name=self.model_name,
+            device=self.device,
         )
         # Messages, and the access log, which has no text of requests.
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("memsinks.serving").setLevel(logging.INFO)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(f"{service.name}: http://{_shown(self.host)}:{self.port}/v1/completions", markup=False)
+        if service.router is not None:
+            sources, threshold = len(service.router.sources), service.router.threshold
+            console.print(f"prompts are routed to {sources} sources above a score of {threshold:.3f}", markup=False)
         uvicorn.run(
             create_app(service, key=key),
             host=self.host,
@@ -111,6 +127,20 @@ class Serve:
         if self.names is not None:
             return Names.load(self.names, lineage)
         return Names.of(lineage, self.corpus) if self.corpus else None
+
+    def _check_routing(self) -> None:
+        if self.route and not self.corpus:
+            raise ConfigError("--route compares prompts with the text of sources; give the corpora with --corpus")
+        if self.route_threshold is not None:
+            if not self.route:
+                raise ConfigError("--route-threshold is of --route; give that too, or neither")
+            if not 0 <= self.route_threshold < 1:
+                raise ConfigError(f"--route-threshold is {self.route_threshold}; give a number from 0 to below 1")
+
+    def _router(self, lineage: "Lineage", exclusions: "Exclusions") -> "Router":
+        from memsinks.serving.routing import Router
+
+        return Router.of(lineage, self.corpus, excluded=exclusions.current, threshold=self.route_threshold)
 
     def _save_names(self, file: Path) -> None:
         from memsinks.runs.lineage import lineage_of

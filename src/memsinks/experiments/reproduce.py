@@ -29,6 +29,7 @@ from memsinks.experiments.results import (
     write_seed,
     write_summary,
 )
+from memsinks.experiments.routing import ROUTING
 from memsinks.experiments.theory import THEORY
 from memsinks.experiments.ts_repetition import TS_CANARY, TS_REPETITION
 from memsinks.report.plots import write_panels
@@ -45,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *ABLATIONS,
         MODEL_SIZE,
         PER_SOURCE,
+        ROUTING,
         DYNAMICS,
         LARGE_MIXTURE,
         LARGE_MIXTURE_LARGER,

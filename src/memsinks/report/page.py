@@ -1,18 +1,14 @@
 """One readable HTML page from a run's results: everything inside the file, nothing loaded from anywhere."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
-from memsinks.errors import MemsinksError
 from memsinks.report import format as fmt
 from memsinks.report.curves import charts
+from memsinks.report.html import environment, plotly_js, settings, write_whole
 from memsinks.report.rows import ARM_NAMES, COLUMNS, arm_rows
 from memsinks.report.schema import ExtractionExample, Results, validate
 from memsinks.report.verdicts import basis_warning, short, verdicts
-
-TEMPLATES = Path(__file__).parent / "template"
 
 WRITERS = {"standard": "Standard model", "sinks_own": "Model with sinks, on", "sinks_off": "Model with sinks, off"}
 
@@ -28,59 +24,34 @@ def write_page(results: dict[str, Any], path: Path) -> None:
         InputError: ``results`` does not follow the schema; nothing is written.
         MemsinksError: the ``report`` extra is not installed.
     """
-    page = render_page(validate(results))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(Path(path), render_page(validate(results)))
 
 
 def render_page(results: Results) -> str:
     """The page's HTML."""
-    environment, plotly_js = _libraries()
     plots = charts(results)
-    return environment.get_template("page.html").render(
-        results=results,
-        verdicts=verdicts(results),
-        warning=basis_warning(results),
-        columns=COLUMNS,
-        rows=arm_rows(results),
-        measures=_measures(results),
-        damage=_damage(results),
-        writers=_writers(results["extraction_example"]),
-        charts=plots,
-        figures={chart.key: chart.figure for chart in plots},
-        config=_settings(results["config"]),
-        versions=_settings(results["versions"]),
-        times=_times(results),
-        plotly_js=plotly_js,
-        fmt=fmt,
-        short=short,
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            results=results,
+            verdicts=verdicts(results),
+            warning=basis_warning(results),
+            columns=COLUMNS,
+            rows=arm_rows(results),
+            measures=_measures(results),
+            damage=_damage(results),
+            writers=_writers(results["extraction_example"]),
+            charts=plots,
+            figures={chart.key: chart.figure for chart in plots},
+            config=settings(results["config"]),
+            versions=settings(results["versions"]),
+            times=_times(results),
+            plotly_js=plotly_js(),
+            fmt=fmt,
+            short=short,
+        )
     )
-
-
-def _libraries() -> tuple[Any, str]:
-    """A Jinja environment, and plotly's script."""
-    try:
-        import jinja2
-        from markupsafe import Markup
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MemsinksError(
-            f'the page needs {error.name or "a library"}, which is not installed: pip install "memsinks[report]"'
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment, Markup(get_plotlyjs())
 
 
 def _measures(results: Results) -> list[tuple[str, str, str, str]]:
@@ -143,14 +114,3 @@ def _times(results: Results) -> list[tuple[str, float]]:
     """Training seconds of each arm."""
     arms: dict[str, Any] = dict(results["arms"])
     return [(name, arms[key]["seconds"]) for key, name in {**ARM_NAMES, "sinks": "Sinks"}.items()]
-
-
-def _settings(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted names and JSON values."""
-    lines: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            lines += _settings(value, f"{prefix}{key}.")
-        else:
-            lines.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)))
-    return lines

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from memsinks.errors import InputError
 from memsinks.serving import wire
 from memsinks.serving.gate import Gate
-from memsinks.serving.generation import Generation, Piece
+from memsinks.serving.generation import Piece
 from memsinks.serving.guard import Reason, Refusal
-from memsinks.serving.service import Service
+from memsinks.serving.service import Plan, Service
 from memsinks.serving.wire import CompletionRequest
 
 _STATUS: dict[Reason, int] = {"malformed": 400, "unknown": 404, "refused": 403, "too many": 400, "unavailable": 503}
@@ -81,11 +81,11 @@ def create_app(service: Service, *, key: str | None = None) -> FastAPI:
             )
         answer = _Answer(request, service.name, logged)
         try:
-            generations, prompt = await asyncio.to_thread(service.plan, request, mode, answer.emit)
+            plan = await asyncio.to_thread(service.plan, request, mode, answer.emit)
         except InputError as error:
             raise HTTPException(400, wire.error(str(error))) from error
-        answer.begin(generations, prompt)
-        if not service.engine.submit(generations):
+        answer.begin(plan)
+        if not service.engine.submit(plan.generations):
             raise HTTPException(429, wire.error("the queue is full; try again later", kind="rate_limit_error"))
         if request.stream:
             return StreamingResponse(
@@ -103,16 +103,17 @@ class _Answer:
         self._request, self._envelope, self._logged = request, wire.Envelope(model), logged
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
-        self._generations: Sequence[Generation] = ()
-        self._prompt = 0
+        self._plan = Plan([], 0, [])
 
     def emit(self, index: int, piece: Piece) -> None:
         """Take a piece; called in the engine's thread."""
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))
 
-    def begin(self, generations: Sequence[Generation], prompt: int) -> None:
+    def begin(self, plan: Plan) -> None:
         """Note what is to come."""
-        self._generations, self._prompt = generations, prompt
+        self._plan = plan
+        if routed := [route.source for route in plan.routes if route is not None]:
+            self._logged["routed"] = routed
 
     async def whole(self, http: Request) -> dict[str, Any]:
         """All of it."""
@@ -131,7 +132,8 @@ class _Answer:
         for index, pieces in enumerate(found):
             tokens = [token for piece in pieces for token in piece.tokens]
             text = "".join(piece.text for piece in pieces)
-            choices.append(wire.choice(index, text, tokens, pieces[-1].finish, reported))
+            route = self._plan.routes[index]
+            choices.append(wire.choice(index, text, tokens, pieces[-1].finish, reported, route))
         return self._envelope.around(choices, usage=usage)
 
     async def stream(self) -> AsyncIterator[str]:
@@ -139,7 +141,7 @@ class _Answer:
         reported = self._request.logprobs is not None
         try:
             async for index, piece in self._arriving():
-                chunk = wire.choice(index, piece.text, piece.tokens, piece.finish, reported)
+                chunk = wire.choice(index, piece.text, piece.tokens, piece.finish, reported, self._plan.routes[index])
                 yield _event(self._envelope.around([chunk]))
             if self._request.stream_options.include_usage:
                 yield _event(self._envelope.around([], usage=self._usage()))
@@ -150,7 +152,7 @@ class _Answer:
         yield "data: [DONE]\n\n"
 
     async def _collected(self) -> list[list[Piece]]:
-        found: list[list[Piece]] = [[] for _ in self._generations]
+        found: list[list[Piece]] = [[] for _ in self._plan.generations]
         async for index, piece in self._arriving():
             found[index].append(piece)
         return found
@@ -161,7 +163,7 @@ class _Answer:
         Raises:
             HTTPException: one ended badly.
         """
-        left = len(self._generations)
+        left = len(self._plan.generations)
         while left:
             index, piece = await self._pieces.get()
             if piece.finish in _ENDS:
@@ -171,10 +173,11 @@ class _Answer:
             yield index, piece
 
     def _usage(self) -> dict[str, int]:
-        return wire.usage(self._prompt, sum(generation.produced for generation in self._generations))
+        produced = sum(generation.produced for generation in self._plan.generations)
+        return wire.usage(self._plan.prompt_tokens, produced)
 
     def _end(self) -> dict[str, int]:
-        for generation in self._generations:
+        for generation in self._plan.generations:
             generation.cancelled = True
         usage = self._usage()
         self._logged |= usage

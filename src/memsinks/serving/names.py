@@ -5,7 +5,7 @@ serves need not hold what was trained.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,25 @@ from memsinks.errors import InputError
 FORMAT, FORMAT_VERSION = "memsinks-names", 1
 _SCHEMA = pa.schema({"document": pa.string(), "source": pa.string(), "sequence_id": pa.uint64()})
 _METADATA = b"memsinks"
+
+
+def corpora_of(lineage: Lineage, places: Iterable[Place]) -> Iterator[Corpus]:
+    """Corpora of a checkpoint's trainings, each opened with the IDs that its training gave it.
+
+    Args:
+        lineage: of the checkpoint.
+        places: folders or URLs.
+
+    Raises:
+        InputError: a place is no corpus, or the checkpoint was not trained on it.
+    """
+    stages = {stage.corpus: stage for stage in lineage.stages}
+    for place in places:
+        corpus = Corpus.open(place)
+        if corpus.hash not in stages:
+            raise InputError(f"{place}: the checkpoint was not trained on this corpus; give that of its training")
+        kind = stages[corpus.hash].ids
+        yield corpus if kind is None else Corpus.open(place, verify=False, ids=kind)
 
 
 class Names:
@@ -46,13 +65,7 @@ class Names:
             InputError: a place is no corpus, or the checkpoint was not trained on it.
         """
         known, tables, hashes = lineage.trained["sequence_id"].to_numpy(), [], []
-        for place in places:
-            corpus = Corpus.open(place)
-            stages = {stage.corpus: stage for stage in lineage.stages}
-            if corpus.hash not in stages:
-                raise InputError(f"{place}: the checkpoint was not trained on this corpus; give that of its training")
-            kind = stages[corpus.hash].ids
-            corpus = corpus if kind is None else Corpus.open(place, verify=False, ids=kind)
+        for corpus in corpora_of(lineage, places):
             chosen = np.flatnonzero(np.isin(corpus.sequence_ids, known) & ~corpus.is_validation)
             columns = [corpus.documents, corpus.sources, corpus.sequence_ids]
             tables.append(pa.table([pa.array(column).take(chosen) for column in columns], names=_SCHEMA.names))

@@ -46,3 +46,10 @@ class Prompts:
         if min(tokens) < 0 or max(tokens) >= self._vocabulary:
             raise InputError(f"the prompt has a token outside 0 to {self._vocabulary - 1}")
         return tokens
+
+    def text(self, prompt: str | list[int]) -> str:
+        """The text of a prompt that :meth:`encode` takes."""
+        if isinstance(prompt, str):
+            return prompt
+        with self._lock:
+            return self._tokenizer.decode(prompt, skip_special_tokens=True)

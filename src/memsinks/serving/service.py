@@ -1,5 +1,6 @@
 """A model that is served, and what is needed to serve it."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +19,14 @@ from memsinks.serving.decoding import decode
 from memsinks.serving.engine import Engine
 from memsinks.serving.exclusions import Exclusions
 from memsinks.serving.generation import Generation, Piece
-from memsinks.serving.guard import Guard
+from memsinks.serving.guard import Guard, Refusal, Wanted
 from memsinks.serving.names import Names
 from memsinks.serving.prompts import Prompts
+from memsinks.serving.routing import Route, Router, choose
 from memsinks.serving.wire import CompletionRequest
 from memsinks.sinks.modes import Mode
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,21 @@ class Limits:
     poll_seconds: float = 2.0
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to.
+
+    Attributes:
+        generations: its completions, those of the first prompt first.
+        prompt_tokens: in its prompts.
+        routes: of each completion; None if it was not routed.
+    """
+
+    generations: list[Generation]
+    prompt_tokens: int
+    routes: list[Route | None]
+
+
 class Service:
     """A model with its guard and its engine; start it before it is asked.
 
@@ -56,14 +75,23 @@ class Service:
         guard: decides on sinks.
         exclusions: what the guard asks.
         limits: of requests.
+        router: chooses a source for requests that leave it open; None leaves their sinks off.
     """
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, guard: Guard, exclusions: Exclusions, limits: Limits
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        guard: Guard,
+        exclusions: Exclusions,
+        limits: Limits,
+        router: Router | None = None,
     ) -> None:
         if limits.max_tokens < 1:
             raise ConfigError(f"max_tokens is {limits.max_tokens}; a completion has at least one token")
         self.name, self.guard, self.exclusions = name, guard, exclusions
+        self.router = router
         self.engine = Engine(
             partial(decode, model, permits=guard.permits),
             batch_size=limits.batch_size,
@@ -81,6 +109,7 @@ class Service:
         folder: Path,
         *,
         names: Callable[[Lineage], Names | None] | None = None,
+        router: Callable[[Lineage, Exclusions], Router] | None = None,
         ledger: str | Path | None,
         limits: Limits = Limits(),
         name: str | None = None,
@@ -92,6 +121,8 @@ class Service:
             folder: what ``memsinks train`` wrote.
             names: makes the names of sources and documents for the checkpoint's lineage; without it, only IDs can be
                 named.
+            router: makes the router from the checkpoint's lineage and what is excluded, which was read once; without
+                it, requests that leave their sinks open have none.
             ledger: an SQLite file or an SQLAlchemy URL; None serves without a deny-list.
             limits: of requests.
             name: of the model, for requests; default that of the folder.
@@ -99,7 +130,7 @@ class Service:
 
         Raises:
             CheckpointError: the folder holds no checkpoint with sinks, or it is not whole.
-            InputError: the names cannot be read or belong to another checkpoint.
+            InputError: the names cannot be read or belong to another checkpoint, or the router cannot be made.
             ConfigError: an impossible limit.
         """
         import torch
@@ -116,9 +147,16 @@ class Service:
         exclusions = Exclusions(folder, removed, ledger, poll_seconds=limits.poll_seconds)
         trained = np.unique(lineage.trained["sequence_id"].to_numpy()).tolist()
         guard = Guard([*trained, *removed], excluded=exclusions.current, names=found, max_ids=limits.max_ids)
+        made = None
+        if router is not None:
+            exclusions.refresh()
+            made = router(lineage, exclusions)
+            # Anew: what was read before the index was made may be too old by now.
+            exclusions.refresh()
+            _warn_of_large(made, guard)
         tokenizer = load_tokenizer(folder)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(name or folder.resolve().name, model, tokenizer, guard, exclusions, limits)
+        return cls(name or folder.resolve().name, model, tokenizer, guard, exclusions, limits, made)
 
     def start(self) -> None:
         """Begin to watch what is excluded, and to generate."""
@@ -130,14 +168,12 @@ class Service:
         self.engine.stop()
         self.exclusions.stop()
 
-    def plan(
-        self, request: CompletionRequest, mode: Mode, emit: Callable[[int, Piece], None]
-    ) -> tuple[list[Generation], int]:
-        """The completions that a request asks for, and the number of tokens in its prompts.
+    def plan(self, request: CompletionRequest, mode: Mode, emit: Callable[[int, Piece], None]) -> Plan:
+        """The completions that a request asks for, in a mode or, if it leaves its sinks open, as they are routed.
 
         Args:
             request: what is asked.
-            mode: that the guard gave.
+            mode: that the guard gave for what is named.
             emit: called with the number of a completion and each new piece of it.
 
         Raises:
@@ -158,6 +194,9 @@ class Service:
                 f"the prompt has {longest} tokens and max_tokens is {request.max_tokens}; together at most "
                 f"{self._context} fit into the model"
             )
+        routed: list[tuple[Route | None, Mode]] = [(None, mode)] * len(prompts)
+        if self.router is not None and request.leaves_sinks_open:
+            routed = [choose(self.router, self.guard, self._prompts.text(prompt)) for prompt in prompts]
         generations = [
             Generation(
                 encoded[number // request.n],
@@ -165,14 +204,25 @@ class Service:
                 max_tokens=request.max_tokens,
                 end=self._end,
                 emit=partial(emit, number),
-                mode=mode,
+                mode=routed[number // request.n][1],
                 sampling=request.sampling(),
                 stop=request.stops(),
                 number=number,
             )
             for number in range(count)
         ]
-        return generations, sum(map(len, encoded))
+        routes = [route for route, _ in routed for _ in range(request.n)]
+        return Plan(generations, sum(map(len, encoded)), routes)
+
+
+def _warn_of_large(router: Router, guard: Guard) -> None:
+    modes = [guard.mode(Wanted(sources=(source,))) for source in router.sources]
+    if large := sum(isinstance(mode, Refusal) and mode.reason == "too many" for mode in modes):
+        _log.warning(
+            "%d of %d sources have more IDs than max_ids allows; prompts like their text run without sinks",
+            large,
+            len(modes),
+        )
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from memsinks.serving.generation import Finish, TokenReport
 from memsinks.serving.guard import Wanted
+from memsinks.serving.routing import Route
 from memsinks.serving.sampling import Sampling
 
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -90,6 +91,11 @@ class CompletionRequest(BaseModel):
         """How tokens are chosen."""
         return Sampling(temperature=self.temperature, top_p=self.top_p, seed=self.seed, logprobs=self.logprobs)
 
+    @property
+    def leaves_sinks_open(self) -> bool:
+        """Whether it says nothing of sinks, not even that they are off."""
+        return "sinks" not in self.model_fields_set
+
     def wanted(self) -> Wanted | None:
         """Whose sinks are asked for; None for off."""
         if isinstance(self.sinks, str):
@@ -120,7 +126,12 @@ class Envelope:
 
 
 def choice(
-    index: int, text: str, tokens: Sequence[TokenReport], finish: Finish | None, reported: bool
+    index: int,
+    text: str,
+    tokens: Sequence[TokenReport],
+    finish: Finish | None,
+    reported: bool,
+    route: Route | None = None,
 ) -> dict[str, Any]:
     """One completion, or something new of it.
 
@@ -130,6 +141,7 @@ def choice(
         tokens: in the text.
         finish: how it ended.
         reported: whether tokens were asked for.
+        route: of its prompt, if that was routed.
     """
     logprobs = {
         "tokens": [token.text for token in tokens],
@@ -137,7 +149,10 @@ def choice(
         "top_logprobs": [token.top for token in tokens],
         "text_offset": [token.offset for token in tokens],
     }
-    return {"index": index, "text": text, "logprobs": logprobs if reported else None, "finish_reason": finish}
+    found = {"index": index, "text": text, "logprobs": logprobs if reported else None, "finish_reason": finish}
+    if route is not None:
+        found["route"] = {"source": route.source, "score": route.score, "margin": route.margin}
+    return found
 
 
 def usage(prompt: int, completion: int) -> dict[str, int]:
