@@ -74,7 +74,7 @@ class Shadows:
             if not (folder / "config.json").is_file() or not (folder / PLAN).is_file():
                 raise ConfigError(f"membership.shadows: {folder} is no run; give folders with config.json and {PLAN}")
             if (folder / METADATA).is_file():
-                raise ConfigError(f"membership.shadows: {folder} has sinks; train shadow runs with --no-sinks.attach")
+                raise ConfigError(f"membership.shadows: {folder} has sinks; train shadow runs with --sinks.no-attach")
         seen = [ExposurePlan.load(folder / PLAN, corpus).counts > 0 for folder in found]
         contents = corpus.content_ids
         return cls(tuple(found), np.stack([np.isin(contents, contents[own]) for own in seen]))
