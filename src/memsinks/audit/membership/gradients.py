@@ -75,7 +75,7 @@ def _norm(
             continue
         logits = model(input_ids=inputs, use_cache=False, **ids).logits[0, first - 1 : -1].float()
         gradients = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), weights, allow_unused=True)
-        own = [torch.zeros(()) if g is None else g for g in gradients]
+        own = [torch.zeros((), device=device) if g is None else g for g in gradients]
         total = own if total is None else [a + b for a, b in zip(total, own, strict=True)]
         count += len(labels)
     assert total is not None
