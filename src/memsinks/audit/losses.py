@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from memsinks.audit.chunks import check_readable, chunk_batches, chunks, padded_chunks
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.session import measuring, sequence_id_inputs
-from memsinks.errors import InputError
 from memsinks.sinks.modes import ModeLike
 
 SLICE_TOKENS = 1024
@@ -65,13 +65,6 @@ class DocumentLosses:
         return cls(tuple(names), np.array(loss_sum), np.array(tokens, dtype=np.int64))
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    document: int
-    start: int
-    length: int
-
-
 def document_losses(
     model: nn.Module,
     documents: Sequence[TokenizedDocument],
@@ -99,14 +92,14 @@ def document_losses(
     Raises:
         InputError: no documents, a document with fewer than two tokens, or an impossible size.
     """
-    _check(documents, max_length, batch_tokens)
+    check_readable(documents, max_length, batch_tokens)
     loss_sum = np.zeros(len(documents))
     tokens = np.zeros(len(documents), dtype=np.int64)
-    batches = _batches(_chunks(documents, max_length), batch_tokens)
+    batches = chunk_batches(chunks(documents, max_length), batch_tokens)
     console = Console(stderr=True)
     with measuring(model, mode, autocast=autocast) as device:
         for batch in track(batches, "Measuring loss", console=console, disable=not progress, transient=True):
-            inputs, mask, scored = _pad(documents, batch)
+            inputs, mask, scored = padded_chunks(documents, batch)
             ids = sequence_id_inputs([documents[c.document].sequence_id for c in batch], mode, device)
             inputs, mask, scored = inputs.to(device), mask.to(device), scored.to(device)
             logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **ids).logits
@@ -115,50 +108,6 @@ def document_losses(
                 loss_sum[chunk.document] += value
                 tokens[chunk.document] += count
     return DocumentLosses(tuple(d.name for d in documents), loss_sum, tokens)
-
-
-def _check(documents: Sequence[TokenizedDocument], max_length: int, batch_tokens: int) -> None:
-    if not documents:
-        raise InputError("there are no documents to measure; pass at least one")
-    for document in documents:
-        if len(document.tokens) < 2:
-            raise InputError(
-                f"document {document.name!r} has {len(document.tokens)} token(s); a loss needs 2: leave it out"
-            )
-    if max_length < 2 or batch_tokens < 1:
-        raise InputError(f"max_length ({max_length}) must be at least 2 and batch_tokens ({batch_tokens}) at least 1")
-
-
-def _chunks(documents: Sequence[TokenizedDocument], max_length: int) -> list[_Chunk]:
-    chunks = [
-        _Chunk(i, start, min(max_length, len(d.tokens) - start))
-        for i, d in enumerate(documents)
-        for start in range(0, len(d.tokens), max_length)
-    ]
-    # A last chunk of one token predicts nothing. Longest first: too large a batch fails at once, not at the end.
-    return sorted((c for c in chunks if c.length > 1), key=lambda c: -c.length)
-
-
-def _batches(chunks: list[_Chunk], batch_tokens: int) -> list[list[_Chunk]]:
-    batches: list[list[_Chunk]] = []
-    for chunk in chunks:
-        if not batches or (len(batches[-1]) + 1) * batches[-1][0].length > batch_tokens:
-            batches.append([])
-        batches[-1].append(chunk)
-    return batches
-
-
-def _pad(
-    documents: Sequence[TokenizedDocument], batch: list[_Chunk]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, which of them are no padding, and which count: ``int64 [B, T]`` each."""
-    inputs = np.zeros((len(batch), batch[0].length), dtype=np.int64)
-    mask, scored = np.zeros_like(inputs), np.zeros_like(inputs)
-    for row, c in enumerate(batch):
-        inputs[row, : c.length] = documents[c.document].tokens[c.start : c.start + c.length]
-        mask[row, : c.length] = 1
-        scored[row, max(0, documents[c.document].scored_from - c.start) : c.length] = 1
-    return torch.from_numpy(inputs), torch.from_numpy(mask), torch.from_numpy(scored)
 
 
 def _row_losses(logits: torch.Tensor, inputs: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:

@@ -72,8 +72,8 @@ def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections:
     """
     check_sections(sections)
     bench = Bench(audited.texts, audited.conditions, config, output / WORK)
-    _claim(output, _identity(audited, config))
     tasks = planned(bench, sections)
+    _claim(output, _identity(audited, config))
     first = bench.opened(next(iter(audited.conditions)))
     length = min(config.text.max_length, int(first.model.config.max_position_embeddings))
     speed = Speed.of(first, int(first.model.config.vocab_size), length, seed=config.seed)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from memsinks.auditing.config_capability import CapabilityConfig
 from memsinks.auditing.config_extraction import ExtractionConfig
 from memsinks.auditing.config_facts import FactsConfig
+from memsinks.auditing.config_membership import MembershipConfig
 from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.config import Section
@@ -44,6 +45,7 @@ class AuditConfig(Section):
         facts: cloze items on names and rare words.
         persistence: further training on unrelated text.
         capability: held-out text, what the model writes, and tasks.
+        membership: attacks on membership.
     """
 
     seed: int = 0
@@ -53,3 +55,4 @@ class AuditConfig(Section):
     facts: FactsConfig = field(default_factory=FactsConfig)
     persistence: PersistenceConfig = field(default_factory=PersistenceConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
+    membership: MembershipConfig = field(default_factory=MembershipConfig)

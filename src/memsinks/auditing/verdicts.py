@@ -163,7 +163,9 @@ class _Test:
             if expected.number:
                 return _fisher(successes, figure.number, round(other * expected.number), expected.number)
             return _binomial(successes, figure.number, other)
-        spread = math.hypot(_deviation(figure), _deviation(expected))
+        # An interval near the end of a scale is lopsided: its side towards the other figure counts (MOVER, Zou and
+        # Donner 2008, Statistics in Medicine 27).
+        spread = math.hypot(_deviation(figure, figure.low), _deviation(expected, expected.high))
         if not math.isfinite(spread):
             return 1.0
         if spread == 0:
@@ -187,13 +189,13 @@ def holm(tests: Sequence[_Test]) -> list[_Test]:
     return found
 
 
-def _deviation(figure: Figure) -> float:
-    """Standard deviation of a figure, from its interval; none for chance, unknown without one."""
+def _deviation(figure: Figure, end: float | None) -> float:
+    """Standard deviation of a figure, from one end of its interval; none for chance, unknown without one."""
     if figure.condition == _CHANCE:
         return 0.0
-    if figure.low is None or figure.high is None:
+    if figure.value is None or end is None:
         return math.inf
-    return (figure.high - figure.low) / (2 * Z)
+    return abs(figure.value - end) / Z
 
 
 def _fisher(a: int, n: int, b: int, m: int) -> float:

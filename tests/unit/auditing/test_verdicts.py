@@ -124,3 +124,10 @@ def test_innocent_models_are_not_accused(documents):
         accused += any(v.answer == "yes" for v in verdicts(figures, complete=False))
     # Two questions at 5 % each, and three deviations of the count.
     assert accused / 300 < 0.0975 + 3 * math.sqrt(0.0975 * 0.9025 / 300)
+
+
+def test_the_side_of_an_interval_that_faces_chance_decides():
+    # Near the end of its scale an interval is short above and long below.
+    lopsided = auc(0.95, 0.04, low=0.35, high=0.99)
+    assert answer([lopsided], "member").answer == "not sure"
+    assert answer([replace(lopsided, low=0.6)], "member").answer == "yes"

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memsinks.auditing.runner import ordered
-from memsinks.auditing.sections import capability, extraction, facts, influence, losses, persistence, recovery
+from memsinks.auditing.sections import (
+    capability,
+    extraction,
+    facts,
+    influence,
+    losses,
+    membership,
+    metrics,
+    persistence,
+    recovery,
+)
 from memsinks.auditing.task import Planner, Task
 from memsinks.errors import ConfigError
 
@@ -14,11 +24,13 @@ if TYPE_CHECKING:
 PLANNERS: dict[str, Planner] = {
     "losses": losses.tasks,
     "extraction": extraction.tasks,
+    "membership": membership.tasks,
     "recovery": recovery.tasks,
     "influence": influence.tasks,
     "facts": facts.tasks,
     "persistence": persistence.tasks,
     "capability": capability.tasks,
+    "metrics": metrics.tasks,
 }
 """By the name of the section, in the order of the report."""
 
