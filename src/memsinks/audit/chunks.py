@@ -1,6 +1,6 @@
 """Documents cut into rows of a batch, as in training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,9 @@ import torch
 
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.errors import InputError
+
+IGNORED = -100
+"""Label of a token that is not scored."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,24 @@ def padded_chunks(
         mask[row, : c.length] = 1
         scored[row, max(0, documents[c.document].scored_from - c.start) : c.length] = 1
     return torch.from_numpy(inputs), torch.from_numpy(mask), torch.from_numpy(scored)
+
+
+def batches_of(
+    documents: Sequence[TokenizedDocument], max_length: int, batch_tokens: int
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Batches of the beginnings of documents, those of like length together.
+
+    Each is the documents' numbers, inputs, mask and labels, ``int64 [B, T]`` each; a label is the token that follows,
+    :data:`IGNORED` where that is not scored.
+    """
+    found = [Chunk(i, 0, min(len(d.tokens), max_length)) for i, d in enumerate(documents)]
+    for batch in chunk_batches(sorted(found, key=lambda c: -c.length), batch_tokens):
+        inputs, mask, scored = padded_chunks(documents, batch)
+        yield [c.document for c in batch], inputs, mask, next_tokens(inputs, scored)
+
+
+def next_tokens(inputs: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Labels, ``int64 [B, T]``: at each position the token that follows, :data:`IGNORED` where that is not scored."""
+    labels = torch.full_like(inputs, IGNORED)
+    labels[:, :-1] = inputs[:, 1:].masked_fill(scored[:, 1:] == 0, IGNORED)
+    return labels

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memsinks.audit.batching import batches_of
+from memsinks.audit.chunks import batches_of
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.losses import SLICE_TOKENS
 from memsinks.audit.session import measuring, sequence_id_inputs

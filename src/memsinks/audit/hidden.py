@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memsinks.audit.batching import batches_of
+from memsinks.audit.chunks import batches_of
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.session import measuring, sequence_id_inputs
 from memsinks.errors import InputError

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from memsinks.audit.chunks import IGNORED
 from memsinks.audit.hidden import States
-from memsinks.audit.losses import IGNORED, SLICE_TOKENS, DocumentLosses
+from memsinks.audit.losses import SLICE_TOKENS, DocumentLosses
 from memsinks.audit.reading import ForcedReading, token_results
 from memsinks.sinks.families import family_of
 

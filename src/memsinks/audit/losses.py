@@ -11,15 +11,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from memsinks.audit.chunks import check_readable, chunk_batches, chunks, padded_chunks
+from memsinks.audit.chunks import IGNORED, check_readable, chunk_batches, chunks, next_tokens, padded_chunks
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.session import measuring, sequence_id_inputs
 from memsinks.sinks.modes import ModeLike
 
 SLICE_TOKENS = 1024
 """Rows of logits turned to float32 at a time: bounds the extra memory whatever the batch."""
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +110,7 @@ def document_losses(
 
 def _row_losses(logits: torch.Tensor, inputs: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """Summed loss of each row, float64 ``[B]``, from ``[B, T, V]`` logits."""
-    labels = torch.full_like(inputs, IGNORED)
-    labels[:, :-1] = inputs[:, 1:].masked_fill(scored[:, 1:] == 0, IGNORED)
+    labels = next_tokens(inputs, scored)
     losses = torch.cat(list(_sliced_losses(logits.flatten(0, 1), labels.flatten())))
     return losses.view_as(inputs).double().sum(dim=1)
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from memsinks.audit.chunks import IGNORED
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.forced import forced
-from memsinks.audit.losses import IGNORED, DocumentLosses
+from memsinks.audit.losses import DocumentLosses
 from memsinks.errors import InputError
 from memsinks.sinks.modes import ModeLike
 
