@@ -34,6 +34,7 @@ def quiet() -> Iterator[None]:
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
+            _silent_children(),
         ):
             warnings.simplefilter("ignore")
             yield
@@ -48,3 +49,16 @@ def quiet() -> Iterator[None]:
             os.environ["DISABLE_MULTIPROC"] = single
         if bars:
             datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _silent_children() -> Iterator[None]:
+    """Programs that are started inside the block, such as the git that lm_eval asks for a commit, say nothing."""
+    before = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, by its descriptor
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
