@@ -20,7 +20,7 @@ from memsinks.auditing.costs import cost
 from memsinks.auditing.document import AUDIT, FORMAT, FORMAT_VERSION, write_audit
 from memsinks.auditing.limits import limits
 from memsinks.auditing.runner import Done, Watch, carry_out
-from memsinks.auditing.sections import check_sections, planned
+from memsinks.auditing.sections import PLANNERS, check_sections, planned
 from memsinks.auditing.speed import Speed
 from memsinks.auditing.subject import Audited
 from memsinks.auditing.task import Task
@@ -102,7 +102,9 @@ def run_audit(audit: Audit, output: Path, *, budget: float | None = None, watch:
 def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
     audited, config = audit.audited, audit.config
     texts = audited.texts
-    found = Findings.joined(d.findings for d in done if d.findings is not None)
+    # By section, not by when they were measured.
+    told = sorted(done, key=lambda d: list(PLANNERS).index(d.section))
+    found = Findings.joined(d.findings for d in told if d.findings is not None)
     sources = sorted({texts.corpus.sources[i] or "" for i in texts.target.tolist()})
     content = {
         "format": FORMAT,

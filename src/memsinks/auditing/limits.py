@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from memsinks.auditing.texts import FEW
 from memsinks.auditing.verdicts import Verdict
 
 ALWAYS = (
@@ -28,8 +29,9 @@ def limits(content: dict[str, Any], answers: Sequence[Verdict]) -> list[str]:
             "No model with ordinary training was given, so it is not shown how much of the text such training would "
             "have kept (--against standard=FOLDER)."
         )
-    if documents < 20:
-        found.append(f"Only {documents} documents were audited: rates have wide intervals, and rare leaks are missed.")
+    if documents < FEW:
+        missed = "" if content["target"]["complete"] else " and rare leaks are missed,"
+        found.append(f"Only {documents} documents were audited:{missed} comparisons with other text are coarse.")
     if not content["unseen"]["same_source"]:
         found.append("The text that was never trained is of other sources than the audited text.")
     unanswered = [answer.question for answer in answers if answer.answer == "not measured"]

@@ -31,6 +31,11 @@ class Done:
     seconds: float = 0.0
     why: str = ""
 
+    @property
+    def section(self) -> str:
+        """Of the task."""
+        return self.task.partition(".")[0]
+
 
 def ordered(tasks: Sequence[Task]) -> list[Task]:
     """By priority, then those of one condition together, so that each model is loaded once for each priority."""

@@ -151,7 +151,9 @@ class _Test:
     def says(self) -> str:
         (own, other), figure, expected = self.values, self.figure, self.expected
         between = "" if figure.low is None else f", {figure.low:.3g} to {figure.high:.3g}"
-        against = "by chance" if expected.condition == _CHANCE else f"for {expected.condition}, {expected.texts} text"
+        against = {_CHANCE: "by chance", figure.condition: "for unseen text"}.get(
+            expected.condition, "in a model that never saw it"
+        )
         return f"{figure.measure} ({own:.3g} {figure.unit}{between}; {other:.3g} {against})"
 
     @property

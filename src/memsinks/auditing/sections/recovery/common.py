@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from memsinks.audit import TokenizedDocument, wilson
-from memsinks.audit.controls import Contrast, student_quantile
+from memsinks.audit.controls import Contrast
 from memsinks.audit.findings import Figure
 from memsinks.audit.reading import ForcedReading
-from memsinks.audit.statistics import Interval
+from memsinks.audit.statistics import Interval, student_quantile
 from memsinks.auditing.bench import Bench
 from memsinks.auditing.conditions import REMOVED, Opened
 from memsinks.errors import InputError

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from memsinks.audit import TokenizedDocument
-from memsinks.audit.controls import Contrast, student_quantile
+from memsinks.audit.controls import Contrast
 from memsinks.audit.findings import Curve, Figure
+from memsinks.audit.statistics import student_quantile
 from memsinks.auditing.relearning import Point, parted, reached
 from memsinks.auditing.sections.recovery.common import SECTION, contrast_figure
 
