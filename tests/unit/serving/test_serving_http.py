@@ -372,12 +372,18 @@ def test_a_removed_source_is_refused_during_and_after_its_removal(checkpoint, se
 
 
 def test_the_log_has_counts_and_sources_and_no_text(client, caplog):
+    def lines_of_log():
+        records = [record for record in caplog.records if record.name == "memsinks.serving.access"]
+        return [json.loads(record.getMessage()) for record in records]
+
     with caplog.at_level(logging.INFO):
         found = complete(client, prompt="balen secret fur", sinks=CEDAR)
         refused(client, 404, sinks={"sources": ["a secret name"]})
         refused(client, 400, prompt="secret", logprobs="secret")
         events(client, prompt="secret")
-    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "memsinks.serving.access"]
+        # A line is written after the answer has gone out.
+        wait_until(lambda: len(lines_of_log()) == 4, seconds=5)
+    lines = lines_of_log()
     assert [line["status"] for line in lines] == [200, 404, 400, 200]
     assert lines[0]["sources"] == ["cedar"]
     assert {key: lines[0][key] for key in found["usage"]} == found["usage"]
