@@ -6,7 +6,7 @@ in bfloat16, without the rows of a dozen IDs, against copying the same file with
 same disk and flushed to it (fsync); with the file in the page cache, and dropped from it before. Then how long hashing
 what was written takes, which the removal does beside measuring the old checkpoint. And the most memory that writing and
 hashing added to the process. Prints tables, and writes them to removal.json beside this file (--json FILE for another;
---quick, a smoke run, writes only where it is told to; --only applying keeps the planning that the file has).
+--quick, a smoke run, writes only where it is told to; --only measures one of the two parts and keeps the other).
 """
 
 import argparse
@@ -234,7 +234,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
-    parser.add_argument("--only", choices=["applying"], help="measure this part again")
+    parser.add_argument("--only", choices=["planning", "applying"], help="measure this part again")
     parser.add_argument("--rounds", type=int, default=5, help="times that each thing is measured")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
@@ -245,10 +245,11 @@ def main() -> None:
         own.mkdir()
         from stream import versions
 
-        kept = json.loads(target.read_text())["planning"] if arguments.only and target else None
+        kept = json.loads(target.read_text()) if arguments.only and target else {}
+        only = arguments.only
         result = {
-            "planning": kept or planning(count, asked, own, min(3, rounds)),
-            "applying": applying(own, pool, rounds),
+            "planning": kept["planning"] if only == "applying" else planning(count, asked, own, min(3, rounds)),
+            "applying": kept["applying"] if only == "planning" else applying(own, pool, rounds),
             **versions(),
         }
     show(result)
