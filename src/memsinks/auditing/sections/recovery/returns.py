@@ -64,7 +64,8 @@ def head_start(curves: list[list[Point]], half: str, rest: dict[str, Any]) -> Fi
 def quicker(curves: list[list[Point]], rest: dict[str, Any]) -> Figure:
     """How much more the target's loss falls on what is trained than that of control text."""
     what = "Fall of the loss of the text that is trained, beyond the same fall for control text."
-    return contrast_figure(_contrast(curves, partial(_fall, TRAINED)), what, measure=f"return of the {TRAINED}", **rest)
+    contrast = _contrast(curves, partial(_fall, TRAINED))
+    return contrast_figure(contrast, what, measure=f"return of the {TRAINED}", question="returns", **rest)
 
 
 def returned(
@@ -76,7 +77,7 @@ def returned(
     max_length: int,
     reference: bool,
 ) -> Figure:
-    """How much more the rest of the target came back than the rest of control text, which is what decides.
+    """How much more the rest of the target came back than the rest of control text: what is only hidden comes with it.
 
     Args:
         curves: of the target, then of each control set.
