@@ -1,6 +1,6 @@
 """Keep the answers of an audit, and the figures that decided them, in a file that is small enough for results/.
 
-    python scripts/audit_summary.py AUDIT results/audit/NAME.json
+python scripts/audit_summary.py AUDIT results/audit/NAME.json
 """
 
 import json
