@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from memsinks.corpus.stages.finish import PASSAGES
 from memsinks.errors import ConfigError, InputError
 from memsinks.ids import format_id
+from memsinks.planning.overlap import fraction_lost
 from memsinks.removal.alternatives import Alternatives, alternatives
 from memsinks.removal.losses import SourceLoss, source_losses
 from memsinks.removal.policy import Policy
@@ -55,6 +56,8 @@ class RemovalPlan:
         survivors: IDs that stay.
         measured: survivors whose loss was computed; the rest is like them.
         lost_mean, lost_most: fraction of its rows that a survivor loses.
+        lost_expected: what ``memsinks plan`` expects of so many IDs in a hashed pool; None for another allocation, a
+            pool that has grown or lost rows before, or rows that are kept.
         losses: by source, those that lose most first.
         passages: documents outside the request that share a passage with it without being near-copies.
         residue: what else holds the text or what was learned of it.
@@ -84,6 +87,7 @@ class RemovalPlan:
     measured: int
     lost_mean: float
     lost_most: float
+    lost_expected: float | None
     losses: tuple[SourceLoss, ...]
     passages: int
     residue: tuple[Residue, ...]
@@ -196,6 +200,7 @@ def make_plan(
         measured=len(lost.ids),
         lost_mean=lost.mean,
         lost_most=lost.most,
+        lost_expected=_expected(subject, scope, rows),
         losses=source_losses(subject, rows),
         passages=len(passages_outside(subject, scope)),
         residue=residue,
@@ -203,6 +208,14 @@ def make_plan(
         alternatives=alternatives(subject, scope, rows, policy.shared_rows, residue),
     )
     return Planned(plan, subject, scope, rows)
+
+
+def _expected(subject: Subject, scope: Scope, rows: Cut) -> float | None:
+    config, table = subject.files.config, subject.files.table
+    untouched = table.removed is None and len(table.segments) == 1 and rows.removed == rows.chosen
+    if scope.everything or config.allocation != "hashed" or not untouched:
+        return None
+    return fraction_lost(int(config.pool) // config.block, int(config.active) // config.block, len(scope.ids))
 
 
 def remake(plan: RemovalPlan, subject: Subject) -> Planned:

@@ -99,10 +99,11 @@ def _collateral(plan: RemovalPlan) -> Iterator[str]:
     if not plan.lost_most:
         yield f"{_counted(plan.survivors, 'ID')} stay. None of them loses a row."
     else:
+        expected = "" if plan.lost_expected is None else f"; {plan.lost_expected:.1%} is expected of such a pool"
         among = "" if plan.measured == plan.survivors else f" (computed for {plan.measured:,} of them)"
         yield (
             f"{_counted(plan.survivors, 'ID')} stay. On average one loses {plan.lost_mean:.1%} of its rows, at most "
-            f"{plan.lost_most:.1%}{among}."
+            f"{plan.lost_most:.1%}{among}{expected}."
         )
         if plan.lost_mean > 0.5:
             yield ""

@@ -202,3 +202,17 @@ def test_residue_is_found_inside_and_outside(run_of, corpus, trained):
     beside = {str(run.parent / name) for name in ("tuned", "sibling", "folded", "file.gguf")}
     assert beside | {str(corpus.path)} == set(listed)
     assert "memsinks forget" in listed[str(run.parent / "sibling")].remedy
+
+
+def test_what_others_lose_is_about_what_is_expected_of_such_a_pool(subject_of):
+    plan = make_plan(
+        subject_of("hashed"), Target(sources=("cedar",)), Policy(near_copies="remove", shared_rows="remove")
+    ).plan
+    assert plan.lost_expected == pytest.approx(1 - (1 - 16 / 64) ** len(plan.ids))
+    assert plan.lost_mean == pytest.approx(plan.lost_expected, abs=0.1)
+    assert f"{plan.lost_expected:.1%} is expected" in plan_text(plan)
+
+
+def test_rows_of_ones_own_have_nothing_to_expect(subject_of):
+    plan = make_plan(subject_of("disjoint"), Target(sources=("ashford",)), Policy(shared_ids="keep")).plan
+    assert plan.lost_expected is None
