@@ -83,13 +83,14 @@ def _changed(model: Any, change: Callable[[Tensor], Tensor], *, embeddings: bool
 def _matrices(model: nn.Module, embeddings: bool) -> Iterator[tuple[Tensor, bool]]:
     """Each weight matrix once, and whether it is stored ``[inputs, outputs]``.
 
-    GPT-2's Conv1D is, and so is the ``down`` of sinks, whose outputs are columns.
+    GPT-2's Conv1D is, and so is the ``down`` of sinks, whose outputs are columns. Matrices without weights, as sinks
+    are once all were removed, are left out.
     """
     seen: set[int] = set()
     if not embeddings:
         seen = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
-            if weight.ndim == 2 and id(weight) not in seen:
+            if weight.ndim == 2 and weight.numel() and id(weight) not in seen:
                 seen.add(id(weight))
                 yield weight, type(module).__name__ == "Conv1D" or name == "down"

@@ -18,6 +18,7 @@ from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.auditing.relearning import parted, reached, relearning
 from memsinks.auditing.sections import recovery
 from memsinks.auditing.sections.recovery.activation import attacks
+from memsinks.auditing.sections.recovery.coarsening import changes
 from memsinks.auditing.sections.recovery.common import attacked
 from memsinks.auditing.texts import Texts
 from memsinks.auditing.verdicts import verdicts
@@ -312,6 +313,14 @@ def test_a_stolen_list_of_ids_gives_the_text_before_removal_and_nothing_after(wi
     assert answer(found, "extractable").answer != "yes"
 
 
+def test_every_attack_runs_after_all_sinks_are_removed(with_sinks, tmp_path):
+    bench = sinks_bench(tmp_path, with_sinks)
+    assert not any(len(layer.up) for layer in memsinks.sinks.attach.sinks_of(bench.opened("removed").model))
+    for task in recovery.tasks(bench, CONFIG):
+        if task.condition == "removed":
+            assert task.run(bench).figures, task.name
+
+
 def test_attacks_of_weights_leave_out_controls_and_what_is_the_same_twice(with_sinks, tmp_path):
     bench = sinks_bench(tmp_path, with_sinks)
     assert attacked(bench) == ["own", "removed"]
@@ -333,10 +342,38 @@ def test_wrong_ids_are_those_of_survivors_and_never_the_targets(with_sinks, tmp_
     assert not {i for mode in found["random IDs"] for i in mode.ids} & set(TEXTS.target_ids)
 
 
+def test_ids_on_both_sides_of_the_sign_are_told_from_their_neighbours(with_sinks, tmp_path):
+    bench = sinks_bench(tmp_path, with_sinks)
+    corpus = FewTexts(TEXTS.corpus.rows)
+    corpus.sequence_ids[:2] = 7, 2**63 + 5
+    corpus.sequence_ids[TEXTS.survivors["others"][0]] = 2**63 + 6
+    bench.texts = replace(TEXTS, corpus=corpus)
+    assert 2**63 + 6 in attacks(bench)["all survivors' IDs"][0].ids
+
+
+@pytest.mark.parametrize("task", ["activation", "compression"])
+def test_documents_too_short_for_a_passage_have_no_rate_and_the_rest_is_measured(with_sinks, tmp_path, task):
+    bench = sinks_bench(tmp_path, with_sinks)
+    bench.config = replace(CONFIG, recovery=replace(SETTINGS, prefix=16, suffix=16))
+    found = run(bench, task, condition="removed")
+    rates = [f for part in found for f in part.figures if f.unit == "rate"]
+    assert rates
+    assert all(f.value is None and "long enough" in f.note for f in rates)
+    assert all(f.value > 0 for part in found for f in part.figures if f.measure.startswith("loss"))
+
+
 @pytest.mark.parametrize("names", [("relearning",), ("lenses", "sorting"), ("compression",)])
 def test_the_same_seed_gives_the_same_figures(saved, tmp_path, names):
     bench = bench_of(tmp_path, model=saved / "hidden")
     assert run(bench, *names) == run(bench, *names)
+
+
+def test_fractions_that_round_to_one_percentage_are_all_pruned():
+    assert set(changes(replace(SETTINGS, bits=(), prune=(0.101, 0.104, 0.3)))) == {
+        "10.1% pruned",
+        "10.4% pruned",
+        "30% pruned",
+    }
 
 
 def test_too_little_held_out_text_is_said(saved, tmp_path):

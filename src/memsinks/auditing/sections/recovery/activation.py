@@ -60,7 +60,9 @@ def attacks(bench: Bench) -> dict[str, list[Mode]]:
     random, tries = np.random.default_rng(bench.config.seed), bench.config.recovery.tries
     texts = bench.texts
     others = [texts.corpus.sequence_ids[numbers] for numbers in texts.survivors.values()]
-    survivors = np.setdiff1d(np.concatenate(others), texts.target_ids) if others else np.zeros(0, np.uint64)
+    # Without its type, a list of IDs on both sides of 2 ** 63 becomes float64, which merges neighbours.
+    own = np.array(texts.target_ids, np.uint64)
+    survivors = np.setdiff1d(np.concatenate(others), own) if others else own[:0]
     found = {
         STOLEN: [OWN, Mode("chosen", texts.target_ids)],
         EVERY: [ALL],

@@ -55,7 +55,7 @@ def changes(config: RecoveryConfig) -> dict[str, Callable[[Any], Any]]:
         each = "per channel" if group is None else f"groups of {group}"
         found[f"{QUANTISED}{bits}, {each}"] = partial(quantised, bits=bits, group=group)
     for fraction in config.prune:
-        found[f"{fraction:.0%} pruned"] = partial(pruned, fraction=fraction)
+        found[f"{100 * fraction:g}% pruned"] = partial(pruned, fraction=fraction)
     return found
 
 

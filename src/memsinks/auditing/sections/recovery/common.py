@@ -75,8 +75,8 @@ def rate_figure(reading: ForcedReading, **rest: Any) -> Figure:
     """The share of documents whose passage is reproduced word for word."""
     tried = int(reading.tried.sum())
     if not tried:
-        note = "No document is long enough for the prefix and the passage."
-        return Figure(section=SECTION, value=None, unit="rate", note=note, **rest)
+        rest = {**rest, "note": "No document is long enough for the prefix and the passage."}
+        return Figure(section=SECTION, value=None, unit="rate", **rest)
     return Figure.of(wilson(int(reading.exact.sum()), tried), section=SECTION, number=tried, unit="rate", **rest)
 
 
