@@ -55,9 +55,16 @@ def altered(text: str, kind: Alteration) -> str:
 
 
 def altered_prompt(
-    tokenizer: "PreTrainedTokenizerBase", document: TokenizedDocument, prefix: int, kind: Alteration
+    tokenizer: "PreTrainedTokenizerBase",
+    document: TokenizedDocument,
+    prefix: int,
+    kind: Alteration,
+    *,
+    most: int | None = None,
 ) -> np.ndarray:
     """The document's first ``prefix`` tokens as text, altered, and tokenised again; begin markers stay.
+
+    Where that is more than ``most`` tokens, the last of them are taken.
 
     Raises:
         InputError: nothing is left of the text.
@@ -65,7 +72,8 @@ def altered_prompt(
     head = begin_markers(tokenizer, document)
     text = str(tokenizer.decode(document.tokens[head:prefix].tolist()))
     tokens = tokenizer(altered(text, kind), add_special_tokens=False)["input_ids"]
-    prompt = np.concatenate([document.tokens[:head], np.asarray(tokens, dtype=np.int64)])
+    excess = 0 if most is None else max(0, head + len(tokens) - most)
+    prompt = np.concatenate([document.tokens[:head], np.asarray(tokens[excess:], dtype=np.int64)])
     if not len(prompt):
         raise InputError(f"document {document.name!r}: without its {kind} nothing is left of its first {prefix} tokens")
     return prompt

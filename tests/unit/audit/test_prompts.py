@@ -55,6 +55,14 @@ def test_an_altered_prompt_keeps_begin_markers_and_stops_at_the_prefix(tokenizer
     assert tokenizer.convert_ids_to_tokens(prompt[1:].tolist()) == list("a fox.")
 
 
+@pytest.mark.parametrize(("most", "kept"), [(5, "fox."), (8, "a fox."), (1, "")])
+def test_of_an_altered_prompt_that_is_too_long_the_last_tokens_are_taken(tokenizer, most, kept):
+    tokens = np.array([0, *tokenizer("A fox.big", add_special_tokens=False)["input_ids"]])
+    prompt = altered_prompt(tokenizer, TokenizedDocument("x", tokens, 1), 7, "case", most=most)
+    assert prompt[0] == 0
+    assert tokenizer.convert_ids_to_tokens(prompt[1:].tolist()) == list(kept)
+
+
 def test_a_prompt_of_which_nothing_is_left(tokenizer):
     tokens = np.array(tokenizer("...ab", add_special_tokens=False)["input_ids"])
     with pytest.raises(InputError, match="nothing is left"):

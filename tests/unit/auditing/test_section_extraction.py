@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from memsinks.audit.forced import forced
 from memsinks.auditing.bench import Bench
 from memsinks.auditing.config import AuditConfig, TextConfig
 from memsinks.auditing.config_extraction import CompressionConfig, ExtractionConfig
 from memsinks.auditing.sections import extraction
+from memsinks.auditing.sections.extraction import prompts
 from memsinks.auditing.subject import audited
 from memsinks.auditing.verdicts import verdicts
 from memsinks.config import parse_config
@@ -174,6 +176,27 @@ def test_a_prefix_that_leaves_no_suffix_is_told_and_others_are_measured(trained,
     assert "shorter prefixes" in value(found, "exact, 60 tokens given", "target").note
     with pytest.raises(InputError, match="shorter prefixes"):
         run(bench, "approximate", "off")
+
+
+def test_no_altered_prompt_and_suffix_are_longer_than_the_model_reads(trained, tmp_path, monkeypatch):
+    bench = bench_of(trained("disjoint"), tmp_path, replace(SMALL, suffix=48))
+    lengths = []
+
+    def reading(model, documents, **rest):
+        lengths.extend(len(d.tokens) for d in documents)
+        return forced(model, documents, **rest)
+
+    monkeypatch.setattr(prompts, "forced", reading)
+    run(bench, "prompts", "off")
+    assert max(lengths) == 64
+
+
+def test_other_prompts_are_measured_where_documents_have_no_other_place(trained, tmp_path, monkeypatch):
+    bench = bench_of(trained("disjoint"), tmp_path)
+    monkeypatch.setattr(prompts, "starts", lambda *_, **__: [])
+    found = run(bench, "prompts", "off")
+    assert value(found, "from elsewhere, 16 tokens given", "target").value is None
+    assert value(found, "altered prompt, any", "target").value == 0
 
 
 def test_a_search_longer_than_the_model_reads_is_left_out(trained, tmp_path):

@@ -45,7 +45,7 @@ def measure(bench: Bench, *, condition: str) -> Findings:
         try:
             chosen = asked(bench, condition, prefix)
         except InputError as error:
-            figures.append(_unmeasured(condition, f"exact, {prefix} tokens given", str(error)))
+            figures.append(Told(condition, "target").unmeasured(f"exact, {prefix} tokens given", str(error)))
             continue
         for texts in SETS:
             told, found = Told(condition, texts), [read[texts][d.name] for d in chosen.documents[texts]]
@@ -113,9 +113,3 @@ def _sampled(
     drawable = np.isfinite(needed)
     names = [d.name for d, finite in zip(found, drawable, strict=True) if finite]
     return figures, [curve], told.documents("log10 of samples needed", names, needed[drawable])
-
-
-def _unmeasured(condition: str, measure: str, why: str) -> Figure:
-    return Figure(
-        section=SECTION, measure=measure, condition=condition, texts="target", value=None, unit="rate", note=why
-    )

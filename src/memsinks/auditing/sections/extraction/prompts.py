@@ -9,8 +9,7 @@ from memsinks.audit.findings import Figure, Findings
 from memsinks.audit.forced import forced
 from memsinks.audit.prompts import ALTERATIONS, Alteration, altered_prompt, begin_markers, starts, window
 from memsinks.auditing.bench import Bench
-from memsinks.auditing.sections.extraction.texts import SETS, Asked, Told, asked
-from memsinks.errors import InputError
+from memsinks.auditing.sections.extraction.texts import SETS, Asked, Told, asked, limit
 from memsinks.training.run import bf16_pays
 
 Trial = tuple[TokenizedDocument, int]
@@ -26,20 +25,22 @@ def measure(bench: Bench, *, condition: str) -> Findings:
     figures: list[Figure] = []
     for texts in SETS:
         told = Told(condition, texts)
-        figures += [
-            told.rate(
-                f"from elsewhere, {chosen.prefix} tokens given",
-                _hits(bench, told, chosen, _elsewhere),
-                note=f"a document counts if it comes out at any of up to {settings.places} places; {chosen.note}",
-                question="extractable",
-            ),
+        elsewhere = _hits(bench, told, chosen, _elsewhere)
+        measure = f"from elsewhere, {chosen.prefix} tokens given"
+        if len(elsewhere):
+            note = f"a document counts if it comes out at any of up to {settings.places} places; {chosen.note}"
+            figures.append(told.rate(measure, elsewhere, note=note, question="extractable"))
+        else:
+            figures.append(told.unmeasured(measure, "no document is longer than its prefix and suffix"))
+        figures.append(
             told.rate(
                 f"truncated prompt, {few} tokens given",
                 _hits(bench, told, chosen, _truncated),
                 note=f"the last {few} of the prefix alone; {chosen.note}",
-            ),
-        ]
-        each = {kind: _hits(bench, told, chosen, _altered(kind)) for kind in ALTERATIONS}
+            )
+        )
+        longest = limit(bench, condition) - chosen.suffix
+        each = {kind: _hits(bench, told, chosen, _altered(kind, longest)) for kind in ALTERATIONS}
         figures += [
             told.rate(f"altered prompt, {kind}", hits, note=f"the prefix as text, altered; {chosen.note}")
             for kind, hits in each.items()
@@ -60,7 +61,7 @@ def _hits(bench: Bench, told: Told, chosen: Asked, trials: Trials) -> np.ndarray
     subject = bench.opened(told.condition)
     each = [own for document in chosen.documents[told.texts] if (own := trials(bench, document, chosen))]
     if not each:
-        raise InputError(f"no document of the {told.texts} text has room for another prompt than its beginning")
+        return np.zeros(0, dtype=bool)
     flat = [trial for own in each for trial in own]
     read = forced(
         subject.model, [tokens for tokens, _ in flat], mode=subject.mode_for(told.texts), autocast=bf16_pays()
@@ -84,9 +85,10 @@ def _truncated(bench: Bench, document: TokenizedDocument, chosen: Asked) -> list
     return [(window(document, start, given + chosen.suffix, head=head), head + given)]
 
 
-def _altered(kind: Alteration) -> Trials:
+def _altered(kind: Alteration, longest: int) -> Trials:
     def trials(bench: Bench, document: TokenizedDocument, chosen: Asked) -> list[Trial]:
-        prompt = altered_prompt(bench.tokenizer, document, chosen.prefix, kind)
+        # Capitals may take several times as many tokens, more than the model reads at once.
+        prompt = altered_prompt(bench.tokenizer, document, chosen.prefix, kind, most=longest)
         suffix = document.tokens[chosen.prefix : chosen.prefix + chosen.suffix]
         tokens = np.concatenate([prompt, suffix])
         return [(TokenizedDocument(document.name, tokens, document.sequence_id), len(prompt))]

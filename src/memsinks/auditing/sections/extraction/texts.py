@@ -105,6 +105,10 @@ class Told:
         )
         return Figure.of(bootstrap(lambda mean: mean, each), number=number, unit=unit, **named, **rest)
 
+    def unmeasured(self, measure: str, why: str) -> Figure:
+        """A share of documents that could not be measured."""
+        return Figure(value=None, unit="rate", note=why, **self._named(measure))
+
     def documents(self, measure: str, names: Iterable[str], values: Iterable[float]) -> list[DocumentValue]:
         """A value for each document."""
         return [
