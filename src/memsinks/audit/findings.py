@@ -89,13 +89,13 @@ class DocumentValue:
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A run of tokens, told as text or by its hash.
+    """A run of tokens, told as text or by their number.
 
     Attributes:
         tokens: how many.
         matching: the document has them there too.
         text: decoded; None where it is not to be quoted.
-        sha256: of the text in UTF-8; None where the text is there.
+        sha256: of the text in UTF-8; None where the text is there, or so short that it could be found by trying.
     """
 
     tokens: int

@@ -1,5 +1,9 @@
 """How like the document is what greedy decoding writes?"""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from memsinks.audit import DocumentExtraction, greedy_extraction
 from memsinks.audit.findings import Example, Figure, Findings
 from memsinks.audit.matching import bleu, edit_similarity, longest_common_subsequence, longest_run
@@ -36,7 +40,8 @@ def measure(bench: Bench, *, condition: str) -> Findings:
         names = [d.name for d in found]
         values += told.documents("edit similarity", names, similar) + told.documents("verbatim run", names, runs)
         if texts == "target":
-            examples = [_example(bench, condition, d) for d in found[:EXAMPLES]]
+            private = [d.tokens for d in bench.texts.documents(bench.texts.target)]
+            examples = [_example(bench, condition, d, private) for d in found[:EXAMPLES]]
     return Findings(figures=tuple(figures), documents=tuple(values), examples=tuple(examples))
 
 
@@ -69,7 +74,7 @@ def _figures(
     return figures
 
 
-def _example(bench: Bench, condition: str, found: DocumentExtraction) -> Example:
+def _example(bench: Bench, condition: str, found: DocumentExtraction, private: Sequence[np.ndarray]) -> Example:
     return example(
         bench.tokenizer,
         given=found.prefix,
@@ -80,4 +85,5 @@ def _example(bench: Bench, condition: str, found: DocumentExtraction) -> Example
         measure=f"greedy, {len(found.prefix)} tokens given",
         condition=condition,
         document=found.name,
+        texts=private,
     )
