@@ -6,7 +6,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from memsinks.audit.findings import Findings
 from memsinks.auditing.bench import Bench
+from memsinks.auditing.conditions import context
 from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.costs import cost
 from memsinks.auditing.document import AUDIT, FORMAT, FORMAT_VERSION, write_audit
@@ -30,7 +31,6 @@ from memsinks.config import config_hash
 from memsinks.errors import InputError
 
 PLAN, TASKS, WORK = "plan.json", "tasks", "work"
-_PACKAGES = ("memsinks", "torch", "transformers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections:
 
     Args:
         audited: what.
-        config: how.
+        config: how; ``text.max_length`` becomes what all models read at once, if that is less.
         output: a new folder, or that of the same audit, which was stopped.
         sections: names of those to run; default all.
 
@@ -71,12 +71,13 @@ def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections:
         InputError: ``output`` holds something else, or another audit.
     """
     check_sections(sections)
+    read_at_once = min(config.text.max_length, context(audited.conditions.values()))
+    config = replace(config, text=replace(config.text, max_length=read_at_once))
     bench = Bench(audited.texts, audited.conditions, config, output / WORK)
     tasks = planned(bench, sections)
     _claim(output, _identity(audited, config))
     first = bench.opened(next(iter(audited.conditions)))
-    length = min(config.text.max_length, int(first.model.config.max_position_embeddings))
-    speed = Speed.of(first, int(first.model.config.vocab_size), length, seed=config.seed)
+    speed = Speed.of(first, int(first.model.config.vocab_size), read_at_once, seed=config.seed)
     return Audit(audited, config, bench, tasks, speed)
 
 

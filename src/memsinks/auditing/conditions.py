@@ -1,14 +1,14 @@
 """The models of an audit: one run under several conditions, and others beside it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from memsinks.checkpoint.export import fold
 from memsinks.checkpoint.run import load
@@ -133,6 +133,12 @@ def _of_run(folder: Path, target_ids: tuple[int, ...], gone: bool, removed_elsew
     if not removed_elsewhere:
         found.append(of(REMOVED, "the run after the text's sinks were removed, in memory", "own", without=target_ids))
     return found
+
+
+def context(conditions: Iterable[Condition]) -> int:
+    """Tokens that the models of all conditions read at once."""
+    folders = {condition.folder for condition in conditions}
+    return min(int(AutoConfig.from_pretrained(folder).max_position_embeddings) for folder in folders)
 
 
 def opened(condition: Condition, target_ids: tuple[int, ...], *, seed: int) -> Opened:

@@ -19,7 +19,7 @@ class TextConfig(Section):
     Attributes:
         documents: most documents of the target, of each surviving source and of each held-out one.
         unseen: most held-out documents that the target is compared with.
-        max_length: tokens that are scored together; as in training.
+        max_length: tokens that are scored together; as in training, and no more than any of the models reads at once.
         quote: show the target's words in the report; else they are told by hash.
     """
 

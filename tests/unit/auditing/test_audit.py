@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from publishers import configured
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from memsinks.audit import document_losses
 from memsinks.auditing.audit import plan_audit, run_audit
@@ -47,6 +48,18 @@ def test_the_text_of_an_audit(trained):
     assert sorted(texts.survivors) == ["birch", "cedar"]
     assert not texts.same_source, "one document of the publisher is held out, which is too few"
     assert not set(texts.target) & {i for numbers in texts.survivors.values() for i in numbers}
+
+
+def test_no_model_is_given_more_than_it_reads_at_once(trained, tmp_path):
+    small = GPT2Config(vocab_size=400, n_positions=32, n_embd=16, n_layer=1, n_head=2)
+    AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path / "small")
+    alone = plan_audit(subject(trained("disjoint")), AuditConfig(), tmp_path / "alone", sections=["losses"])
+    assert alone.config.text.max_length == 64
+    found = subject(trained("disjoint"), against={"small": tmp_path / "small"})
+    both = plan_audit(found, AuditConfig(), tmp_path / "both", sections=["losses"])
+    assert both.bench.config.text.max_length == 32
+    (task,) = [task for task in both.tasks if task.condition == "small"]
+    assert task.run(both.bench).figures
 
 
 def test_by_default_what_was_seen_more_than_once(trained):
