@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from memsinks.audit.chunks import IGNORED
 from memsinks.audit.hidden import States
 from memsinks.audit.losses import SLICE_TOKENS, DocumentLosses
-from memsinks.audit.reading import ForcedReading, token_results
+from memsinks.audit.reading import ForcedReading
 from memsinks.sinks.families import family_of
 
 RIDGE = 1e-3
@@ -39,9 +39,9 @@ def read_states(
         for part, labels in zip(
             states.layers[layer].split(SLICE_TOKENS), states.labels.split(SLICE_TOKENS), strict=True
         ):
-            loss, hit = token_results(unembedded(model, lens(part))[None], labels[None])
-            losses.append(loss[0].double())
-            hits.append(hit[0])
+            logits = unembedded(model, lens(part))
+            losses.append(F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none").double())
+            hits.append(logits.argmax(-1) == labels)
     count = len(states.names)
 
     def summed(values: Tensor) -> Tensor:

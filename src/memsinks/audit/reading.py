@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from memsinks.audit.chunks import IGNORED
 from memsinks.audit.documents import TokenizedDocument
 from memsinks.audit.forced import forced
 from memsinks.audit.losses import DocumentLosses
@@ -74,17 +71,3 @@ def forced_reading(
     )
     exact = [bool(long) and f.exact(prefix, suffix) for f, long in zip(found, tried, strict=True)]
     return ForcedReading(losses, np.array(exact), tried)
-
-
-def token_results(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss of each token in nats (0 where it is not scored), and whether it is the most likely one.
-
-    Args:
-        logits: ``[B, T, V]``.
-        labels: ``int64 [B, T]``: at each position the token that follows it.
-    """
-    rows = [
-        (F.cross_entropy(row.float(), label, ignore_index=IGNORED, reduction="none"), row.argmax(-1) == label)
-        for row, label in zip(logits, labels, strict=True)
-    ]
-    return torch.stack([loss for loss, _ in rows]), torch.stack([hit for _, hit in rows])

@@ -22,6 +22,7 @@ from memsinks.audit.membership import (
 from memsinks.audit.metrics import auc_interval, kolmogorov_smirnov, permutation_test
 from memsinks.auditing.attack_figures import attack_findings
 from memsinks.auditing.bench import Bench
+from memsinks.auditing.conditions import REMOVED
 from memsinks.auditing.scored import SIDES, Compared, Reference, scored
 from memsinks.auditing.shadows import Shadows
 from memsinks.training.run import bf16_pays
@@ -178,7 +179,7 @@ class Attacks:
             number=len(members),
             unit="p-value",
             note="How likely such a difference between the two sets is by chance, over four attacks together. "
-            + (_OWN if condition == "own" else ""),
+            + _modes(bench, condition),
         )
 
     def _findings(
@@ -186,7 +187,13 @@ class Attacks:
     ) -> Findings:
         names = [bench.texts.corpus.documents[i] for i in (of or self.compared).target]
         members, others = sides
-        return attack_findings(SECTION, attack, condition, members, others, names, _OWN if condition == "own" else "")
+        return attack_findings(SECTION, attack, condition, members, others, names, _modes(bench, condition))
+
+
+def _modes(bench: Bench, condition: str) -> str:
+    """What a reader has to know of the sinks that are on; after a removal the text has none of its own."""
+    own = bench.conditions[condition].mode == "own" and condition != REMOVED
+    return _OWN if own else ""
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

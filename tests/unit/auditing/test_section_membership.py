@@ -123,12 +123,12 @@ def test_the_same_seed_gives_the_same_figures(leak, tmp_path):
 
 
 def test_a_difference_between_texts_is_not_called_membership(trained, tmp_path):
-    bench = bench_of(trained("disjoint"), tmp_path, conditions=["own", "removed"])
+    bench = bench_of(trained("disjoint"), tmp_path, conditions=["own", "random", "removed"])
     found = findings_of(bench)
     told = areas(found, "removed")["zlib"]
     assert told.low > 0.5, "fewer tokens for as many letters"
     assert (answer(found.figures).condition, answer(found.figures).answer) == ("removed", "not sure")
-    assert all("own sinks on" in f.note for f in found.figures if f.condition == "own" and f.unit == "AUC")
+    assert all("own sinks on" in f.note for f in found.figures if f.condition in ("own", "random") and f.unit == "AUC")
     assert not any("own sinks on" in f.note for f in found.figures if f.condition == "removed")
 
 
