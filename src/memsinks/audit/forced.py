@@ -125,7 +125,8 @@ def forced(
             inputs, mask = inputs.to(device), mask.to(device)
             ids = sequence_id_inputs([documents[i].sequence_id for i in batch], mode, device)
             logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **ids).logits
-            first, chance = _judged(logits[:, :-1], inputs[:, 1:], sampling)
+            # Not logits without their last place: these would be copied, and are the largest thing in memory.
+            first, chance = _judged(logits, inputs.roll(-1, dims=1), sampling)
             for row, index in enumerate(batch):
                 later = len(documents[index].tokens) - 1
                 found[index] = ForcedDocument(
