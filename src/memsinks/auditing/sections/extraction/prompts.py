@@ -23,15 +23,20 @@ def measure(bench: Bench, *, condition: str) -> Findings:
     chosen = asked(bench, condition, settings.prefix, most_unseen=settings.unseen)
     few = min(settings.few, chosen.prefix)
     figures: list[Figure] = []
+    elsewhere = {texts: _hits(bench, Told(condition, texts), chosen, _elsewhere) for texts in SETS}
     for texts in SETS:
         told = Told(condition, texts)
-        elsewhere = _hits(bench, told, chosen, _elsewhere)
         measure = f"from elsewhere, {chosen.prefix} tokens given"
-        if len(elsewhere):
+        # One set alone has nothing to be compared with.
+        if all(map(len, elsewhere.values())):
             note = f"a document counts if it comes out at any of up to {settings.places} places; {chosen.note}"
-            figures.append(told.rate(measure, elsewhere, note=note, question="extractable"))
+            figures.append(told.rate(measure, elsewhere[texts], note=note, question="extractable"))
         else:
-            figures.append(told.unmeasured(measure, "no document is longer than its prefix and suffix"))
+            figures.append(
+                told.unmeasured(
+                    measure, "no document of the target, or none of unseen text, is longer than prefix and suffix"
+                )
+            )
         figures.append(
             told.rate(
                 f"truncated prompt, {few} tokens given",
