@@ -16,6 +16,7 @@ from memsinks.auditing.subject import audited
 from memsinks.checkpoint.run import load
 from memsinks.errors import ConfigError, InputError
 from memsinks.removal.target import Target
+from memsinks.report.audit import parse
 from memsinks.runs.run import execute
 from memsinks.sinks.removal import remove
 
@@ -129,6 +130,8 @@ def test_an_audit_is_written_and_read(trained, tmp_path):
     assert {f["condition"] for f in content["figures"]} == set(found.conditions)
     assert content["target"]["sources"] == ["ashford"]
     assert content["run"]["name"] == "disjoint"
+    assert [c["name"] for c in content["conditions"] if c["in_memory"]] == ["removed"]
+    parse(content)
     assert str(tmp_path) not in (tmp_path / "audit" / AUDIT).read_text()
     cost = next(v for v in content["verdicts"] if v["key"] == "cost")
     assert "birch" in cost["says"]
