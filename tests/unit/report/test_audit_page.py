@@ -223,6 +223,12 @@ def test_a_text_that_was_removed_before_tells_when(rich, light):
     rich = json.loads(json.dumps(rich))
     rich["target"]["removed"] = True
     assert "from the saved model, on 2 October 2026" in render_report(parse(rich))
+    # Which of several took this text is not known.
+    rich["lineage"]["removals"].append(
+        rich["lineage"]["removals"][0] | {"id": "r-2", "time": "2026-11-03T09:00:00+00:00"}
+    )
+    told = "from the saved model, which had removals on 2 October 2026 and 3 November 2026"
+    assert told in render_report(parse(rich))
 
 
 @pytest.mark.parametrize(

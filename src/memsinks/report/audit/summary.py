@@ -126,7 +126,10 @@ def _removed_where(audit: AuditContent) -> str:
     if audit.target.removed:
         removals = audit.lineage.removals if audit.lineage is not None else ()
         days = list(dict.fromkeys(day(removal.time) for removal in removals))
-        return f"from the saved model, on {' and '.join(days)}" if days else "from the saved model"
+        if len(days) > 1:
+            # The lineage does not say which of them took this text.
+            return f"from the saved model, which had removals on {' and '.join(days)}"
+        return f"from the saved model, on {days[0]}" if days else "from the saved model"
     removed = next((c for c in audit.conditions if c.name == "removed"), None)
     if removed is None:
         return ""
