@@ -76,6 +76,7 @@ def rich_audit(*, documents: int = 12, unseen: int = 229, quote: bool = False, n
             "asked": "source 'Birch House'",
             "removed": False,
             "documents": documents,
+            "complete": True,
             "tokens": 151 * documents,
             "ids": documents,
             "sources": ["Birch House"],
@@ -84,7 +85,10 @@ def rich_audit(*, documents: int = 12, unseen: int = 229, quote: bool = False, n
             "sha256": digest("target"),
         },
         "unseen": {"documents": unseen, "tokens": 160 * unseen, "same_source": False, "sha256": digest("unseen")},
-        "conditions": [{"name": n, "says": says, "model": model} for n, (says, model) in CONDITIONS.items()],
+        "conditions": [
+            {"name": n, "says": says, "model": model, "in_memory": n == "removed"}
+            for n, (says, model) in CONDITIONS.items()
+        ],
         "lineage": {
             "trainings": [{"corpus": digest("corpus"), "config": digest("c"), "steps": 229, "tokens": 600_321}],
             "removals": [

@@ -101,6 +101,12 @@ def test_two_audits_beside_each_other(audits, capsys):
     assert content["pairs"][0]["intervals"] == "apart"
 
 
+def test_a_name_in_brackets_is_no_markup(audits, capsys):
+    change(audits / "after", lambda audit: audit["run"].update(name="run[/bold]"))
+    assert main(["compare", str(audits / "before"), str(audits / "after")]) == 0
+    assert "b: run[/bold]" in flat(capsys.readouterr().out)
+
+
 def test_audits_of_different_text_are_refused(audits, capsys):
     change(audits / "after", lambda audit: audit["target"].update(sha256="other"))
     both = [str(audits / "before"), str(audits / "after")]

@@ -131,7 +131,12 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
             "sha256": _text_hash(texts, texts.unseen),
         },
         "conditions": [
-            {"name": condition.name, "says": condition.says, "model": condition.folder.name}
+            {
+                "name": condition.name,
+                "says": condition.says,
+                "model": condition.folder.name,
+                "in_memory": bool(condition.without),
+            }
             for condition in audited.conditions.values()
         ],
         "lineage": _lineage_facts(audited),

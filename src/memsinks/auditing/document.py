@@ -4,10 +4,10 @@
 format         ``memsinks-audit``; ``format_version`` counts changes that a reader has to know of
 time           UTC, ISO 8601
 run            name, family and parameters of the model, hash of the corpus
-target         what was asked about, whether it was removed before, documents, tokens, sources, exposures, and the
-               SHA-256 of its documents' content IDs, sorted
+target         what was asked about, whether it was removed before, documents, whether these are all of it, tokens,
+               sources, exposures, and the SHA-256 of its documents' content IDs, sorted
 unseen         the text it is compared with, likewise
-conditions     name and a sentence for each
+conditions     name, a sentence, name of the model, and whether sinks were removed in memory alone, for each
 lineage        trainings and removals of a checkpoint with sinks, else null
 figures        see :class:`memsinks.audit.findings.Figure`; ``curves``, ``documents`` and ``examples`` likewise
 left_out       tasks that a budget left out, and why

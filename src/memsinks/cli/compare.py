@@ -58,7 +58,7 @@ def _show(console: Console, found: "Comparison") -> None:
 
     if not found.same_text:
         console.print("The audits are of different text; their figures differ for that alone.")
-    answers = Table("question", "a", "b", title=f"a: {found.a.run}, b: {found.b.run}")
+    answers = Table("question", "a", "b", title=Text(f"a: {found.a.run}, b: {found.b.run}"))
     for answer in found.answers:
         style = "bold" if answer.changed else ""
         answers.add_row(*(Text(words or "–", style=style) for words in (answer.question, answer.a, answer.b)))

@@ -1,5 +1,6 @@
 """What is wrong with a checkpoint and with what lies beside it."""
 
+import glob
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime
@@ -76,7 +77,7 @@ def _removals(folder: Path) -> Iterator[Finding]:
             f"{work.name}: a removal was stopped half-way",
             f"memsinks forget {folder} --resume, or --abandon",
         )
-    for grave in sorted(folder.parent.glob(f".{folder.name}.finished-removal-*")):
+    for grave in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.finished-removal-*")):
         yield _problem(
             "leftover", f"{grave.name}: what a removal took out, which was not deleted to the end", f"rm -r {grave}"
         )

@@ -1,5 +1,6 @@
 """Begin a removal, go on with one that was stopped, or drop it."""
 
+import glob
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def _write(planned: Planned, ledger: Ledger, request: Request) -> None:
         raise InputError(f"{folder}: a removal is unfinished ({other.name}); finish it with --resume, or --abandon it")
     if file_digest(folder / METADATA) != plan.before[METADATA]:
         raise InputError(f"{folder}: was changed while this removal was planned; plan again")
-    for grave in folder.parent.glob(f".{folder.name}{GRAVE}*"):
+    for grave in folder.parent.glob(f".{glob.escape(folder.name)}{GRAVE}*"):
         shutil.rmtree(grave, ignore_errors=True)
     work = folder.with_name(f".{folder.name}.removal-{plan.id}")
     body = {

@@ -12,6 +12,7 @@ or an entry in the ledger, and is not done again::
 At the end this folder is gone, and ``NAME-removals/ID`` has the plan and the verification.
 """
 
+import glob
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ class Outcome:
 def unfinished(folder: Path) -> Path | None:
     """The folder of a removal from this checkpoint that was not finished."""
     home = folder.absolute().parent
-    found = sorted(home.glob(f".{folder.name}.removal-*")) if home.is_dir() else []
+    found = sorted(home.glob(f".{glob.escape(folder.name)}.removal-*")) if home.is_dir() else []
     return found[0] if found else None
 
 

@@ -53,7 +53,8 @@ def read_passages(
 ) -> list[Passage]:
     """Passages of the text that a checkpoint was trained on, evenly spread over each source.
 
-    Text of excluded IDs is not read, nor is text that trained with sinks and has no source.
+    Text of excluded IDs is not read, nor is text that trained with sinks and has no source, nor, as text of no source,
+    text that was removed and that this corpus has under other IDs.
 
     Args:
         lineage: of the checkpoint.
@@ -70,7 +71,8 @@ def read_passages(
     for corpus in corpora_of(lineage, places):
         has_sinks = np.isin(corpus.sequence_ids, trained)
         read = ~corpus.is_validation & ~np.isin(corpus.sequence_ids, banned)
-        numbers: dict[str | None, list[int]] = {None: np.flatnonzero(read & ~has_sinks).tolist()}
+        refused = lineage.refuses(corpus.sequence_ids, corpus.content_ids)
+        numbers: dict[str | None, list[int]] = {None: np.flatnonzero(read & ~has_sinks & ~refused).tolist()}
         for i in np.flatnonzero(read & has_sinks).tolist():
             if (source := corpus.sources[i]) is not None:
                 numbers.setdefault(source, []).append(i)

@@ -108,10 +108,10 @@ def attenuated(model: nn.Module, ids: Iterable[int], factor: float) -> Iterator[
     """
     places = _places(model, Attenuation(tuple(ids), factor))
     kept = [(sinks.down, rows, sinks.down.detach()[rows]) for sinks, rows in places]
-    with torch.no_grad():
-        for down, rows, values in kept:
-            down[rows] = values * factor
     try:
+        with torch.no_grad():
+            for down, rows, values in kept:
+                down[rows] = values * factor
         yield model
     finally:
         with torch.no_grad():

@@ -13,10 +13,12 @@ from memsinks.auditing.calibration import CALIBRATION, calibrate
 from memsinks.auditing.conditions import opened
 from memsinks.auditing.config import AuditConfig, TextConfig
 from memsinks.auditing.document import AUDIT, read_audit
+from memsinks.auditing.sections import losses as losses_section
 from memsinks.auditing.subject import audited
 from memsinks.checkpoint.run import load
 from memsinks.errors import ConfigError, InputError
 from memsinks.removal.target import Target
+from memsinks.report.audit import parse
 from memsinks.runs.run import execute
 from memsinks.sinks.removal import remove
 
@@ -142,10 +144,24 @@ def test_an_audit_is_written_and_read(trained, tmp_path):
     assert {f["condition"] for f in content["figures"]} == set(found.conditions)
     assert content["target"]["sources"] == ["ashford"]
     assert content["run"]["name"] == "disjoint"
+    assert [c["name"] for c in content["conditions"] if c["in_memory"]] == ["removed"]
+    parse(content)
     assert str(tmp_path) not in (tmp_path / "audit" / AUDIT).read_text()
     cost = next(v for v in content["verdicts"] if v["key"] == "cost")
     assert "birch" in cost["says"]
     assert audit.seconds > 0
+
+
+def test_a_set_of_a_single_window_has_a_loss_without_an_interval(trained, tmp_path, monkeypatch):
+    found = subject(trained("disjoint"))
+    audit = plan_audit(found, AuditConfig(), tmp_path / "audit", sections=["losses"])
+    windows = losses_section.in_windows
+    monkeypatch.setattr(losses_section, "in_windows", lambda *args: windows(*args)[:1])
+    content = run_audit(audit, tmp_path / "audit")
+    assert not content["left_out"]
+    told = [f for f in content["figures"] if f["texts"].startswith("survivor")]
+    assert told
+    assert all(f["value"] > 0 and f["low"] is f["high"] is None for f in told)
 
 
 def test_the_same_seed_gives_the_same_figures(trained, tmp_path):

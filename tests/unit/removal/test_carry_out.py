@@ -408,3 +408,19 @@ def test_a_table_other_than_the_planned_one_does_not_pass(run_of, corpus):
     for plan, verdict in ((other.plan, "pass"), (planned.plan, "fail")):
         found = {check.name: check for check in compare(plan, run, result)}
         assert found["surviving rows"].verdict == verdict
+
+
+def test_an_unfinished_removal_is_found_whatever_the_folder_is_called(run_of, corpus, ledger, unmeasured, monkeypatch):
+    """Brackets are part of a name, and a pattern to glob."""
+    run = run_of()
+    for folder in (run, run.with_name("disjoint-run")):
+        folder.rename(folder.with_name(folder.name.replace("disjoint", "run[1]")))
+    run = run.with_name("run[1]")
+    planned = planned_of(run, corpus)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(steps, "write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            begin(planned, ledger, NOBODY, quiet)
+    assert unfinished(run) is not None
+    assert go_on(run, ledger, quiet, corpus=corpus.path).accepted
+    assert unfinished(run) is None

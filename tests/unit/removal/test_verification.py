@@ -105,3 +105,22 @@ def test_a_file_whose_name_begins_like_a_purged_one_is_still_compared(run_of, co
 def test_thresholds_out_of_range_are_refused(bad):
     with pytest.raises(ConfigError):
         Thresholds(**bad)
+
+
+def test_a_surviving_source_of_a_single_window_is_judged_by_its_figure(monkeypatch, trained, corpus):
+    """There is nothing to resample, and nothing of the source that was not measured."""
+
+    class Short(verification.Text):
+        def __init__(self, planned, length):
+            super().__init__(planned, length)
+            self.survivors = {"ashford": self.survivors["ashford"][:1]}
+
+    monkeypatch.setattr(verification, "Text", Short)
+    planned = make_plan(Subject.open(trained("disjoint"), corpus.path), Target(documents=("cedar-0",)))
+    baseline = measure_before(planned, trained("disjoint"))
+    (same,) = (c for c in measure(planned, baseline, trained("disjoint")) if c.name.startswith("survivor"))
+    assert (same.verdict, same.figure, same.low, same.high) == ("pass", 0.0, None, None)
+    own = baseline.survivors["ashford"]
+    own.loss_sum[:] -= 0.2 * own.tokens
+    (risen,) = (c for c in measure(planned, baseline, trained("disjoint")) if c.name.startswith("survivor"))
+    assert (risen.verdict, risen.figure) == ("fail", pytest.approx(0.2))

@@ -66,6 +66,27 @@ def test_changed_answers_and_what_one_has_alone(before, after):
     assert not found.same_unseen
 
 
+def test_a_question_that_one_audit_lacks_has_not_changed(before, after):
+    del after["verdicts"][0]
+    found = compare(parse(before), parse(after))
+    assert (found.answers[0].a, found.answers[0].b) == ("yes", None)
+    assert not any(answer.changed for answer in found.answers)
+    assert "No answer changed." in Page(render_comparison(found)).text
+
+
+def test_a_figure_that_is_there_twice_is_compared_twice(before, after):
+    for audit in (before, after):
+        audit["figures"].append({**first(audit, **GREEDY), "value": 0.25})
+    found = [p for p in compare(parse(before), parse(after)).pairs if (p.measure, p.condition, p.texts) == tuple(
+        GREEDY.values())]  # fmt: skip
+    assert sorted(p.b for p in found) == [0.25, 1.0]
+
+
+def test_what_is_no_number_has_no_place_in_the_order(before, after):
+    first(after, **GREEDY)["value"] = float("nan")
+    assert 'data-sort="nan"' not in render_comparison(compare(parse(before), parse(after)))
+
+
 def test_a_value_that_could_not_be_measured_has_no_difference(before, after):
     first(after, **GREEDY)["value"] = None
     pairs = compare(parse(before), parse(after)).pairs

@@ -79,6 +79,22 @@ def test_the_first_screen_says_what_was_removed_what_it_cost_and_what_is_not_pro
     assert rich["limits"][0] in first
 
 
+def test_a_part_of_the_text_is_not_passed_off_as_all_of_it(light):
+    audit = rich_audit()
+    audit["target"]["complete"] = False
+    assert "source 'Birch House': only the 12 most exposed documents, 1,812 tokens" in render_report(
+        parse(audit)
+    ).replace("&#39;", "'")
+
+
+def test_a_removal_in_another_copy_of_the_same_name_is_not_one_in_memory(light):
+    audit = rich_audit()
+    next(c for c in audit["conditions"] if c["name"] == "removed")["in_memory"] = False
+    page = words(Page(render_report(parse(audit))))
+    assert "in another copy, sinks: the run itself still holds it" in page
+    assert "in memory: the saved model still holds it" not in page
+
+
 def test_all_limits_and_what_was_left_out_are_there_without_folders(rich, rendered):
     page, html = rendered
     for limit in rich["limits"]:
@@ -192,7 +208,7 @@ def test_a_plain_model_and_an_audit_without_figures(rich, light):
     for kind in ("figures", "curves", "documents", "examples", "left_out", "verdicts"):
         bare[kind] = []
     bare["lineage"] = None
-    bare["conditions"] = [{"name": "model", "says": "the model that is audited", "model": "sinks"}]
+    bare["conditions"] = [{"name": "model", "says": "the model that is audited", "model": "sinks", "in_memory": False}]
     page = Page(render_report(parse(bare)))
     first = words(page)
     assert "What the model “sinks” holds of" in first
@@ -207,6 +223,12 @@ def test_a_text_that_was_removed_before_tells_when(rich, light):
     rich = json.loads(json.dumps(rich))
     rich["target"]["removed"] = True
     assert "from the saved model, on 2 October 2026" in render_report(parse(rich))
+    # Which of several took this text is not known.
+    rich["lineage"]["removals"].append(
+        rich["lineage"]["removals"][0] | {"id": "r-2", "time": "2026-11-03T09:00:00+00:00"}
+    )
+    told = "from the saved model, which had removals on 2 October 2026 and 3 November 2026"
+    assert told in render_report(parse(rich))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def test_days():
         ('["/data/shadow-0", "/data/shadow-1/"]', '["shadow-0", "shadow-1"]'),
         ("C:\\models\\base is missing", "base is missing"),
         ("~/runs/x and ./y", "x and ./y"),
+        ("../../home/a/x", "x"),
+        ("file:///home/a/x", "x"),
+        ("model:/home/a/x", "model:x"),
+        ("`/home/a/x` and “/home/a/y”, </home/a/z>", "`x` and “y”, <z>"),
+        ("https://host:80/a/b and s3://bucket/key", "https://host:80/a/b and s3://bucket/key"),
         ("nats/token, 3 / 4, and/or, 1/2", "nats/token, 3 / 4, and/or, 1/2"),
     ],
 )
@@ -80,6 +85,14 @@ def test_a_table_for_each_unit_with_conditions_across_in_their_order():
     assert [cell.value for cell in rates.rows[1].cells] == ["25\N{NO-BREAK SPACE}%", "–"]
     assert [cell.sort for cell in rates.rows[1].cells] == ["0.25", ""]
     assert (runs.unit, runs.conditions, runs.with_chance) == ("tokens", ("own",), False)
+
+
+@pytest.mark.parametrize(
+    ("value", "key"), [(None, ""), (math.nan, ""), (math.inf, "Infinity"), (-math.inf, "-Infinity"), (-1e-9, "-1e-09")]
+)
+def test_columns_are_sorted_by_what_javascript_reads_as_a_number(value, key):
+    (table,) = tables([a_figure(value=value, unit="perplexity")], ["own"])
+    assert table.rows[0].cells[0].sort == key
 
 
 def test_no_figure_is_shown_in_place_of_another():

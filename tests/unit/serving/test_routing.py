@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memsinks.checkpoint.lineage import Removal
 from memsinks.errors import ConfigError, InputError
 from memsinks.runs.lineage import lineage_of
 from memsinks.serving.guard import Guard
@@ -242,6 +243,17 @@ def test_passages_are_of_surviving_training_text(loud, corpus):
     assert left == [p for p in all_of_it if p.sequence_id not in cedar]
     for found in all_of_it:
         assert list(found.words) == words_of(corpus.text(corpus.index(found.document)))[:PASSAGE_WORDS]
+
+
+def test_removed_text_is_not_read_as_text_of_no_source(loud, corpus):
+    """A training that goes on leaves removed text out, also where the corpus gives it other IDs than those removed."""
+    lineage, place = lineage_of(loud), corpus.index("web-20")
+    removal = Removal(
+        id="r", time="t", everything=False, ids=1, documents=1, before="b", after="a", plan="p", ledger=None
+    )
+    gone = lineage.with_removal(removal, np.array([7], np.uint64), corpus.content_ids[place : place + 1])
+    before, after = (read_passages(own, [corpus.path], excluded={7}) for own in (lineage, gone))
+    assert after == [passage for passage in before if passage.document != "web-20"] != before
 
 
 def test_no_source_has_more_than_its_share_and_it_is_spread(loud, corpus):

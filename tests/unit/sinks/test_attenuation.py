@@ -197,3 +197,14 @@ def test_collateral_is_an_independent_count_and_what_a_removal_takes(pool):
     left = [set(layer[0]) - set(layer[2]) for layer in rows]
     both = [own & set(layer[1]) for own, layer in zip(left, rows, strict=True)]
     assert again.most == pytest.approx(sum(map(len, both)) / sum(map(len, left)))
+
+
+def test_if_a_layer_cannot_be_scaled_those_before_it_come_back():
+    model = sink_model("llama", **SHARED)
+    first, *_, last = sinks_of(model)
+    with torch.inference_mode():
+        last.down = nn.Parameter(last.down.detach().clone())
+    before = first.down.detach().clone()
+    with pytest.raises(RuntimeError, match="inference tensor"), memsinks.attenuated(model, [A], 0.5):
+        pass
+    assert torch.equal(first.down, before)

@@ -44,8 +44,11 @@ def _losses(bench: Bench, *, condition: str, sets: dict) -> Findings:
         units = documents if len(documents) >= FEW else in_windows(documents, bench.config.text.max_length)
         losses = bench.losses(condition, name, units)
         rest = {"section": SECTION, "measure": "loss", "condition": condition, "texts": name}
-        interval = bootstrap(lambda mean: mean, losses)
-        figures.append(Figure.of(interval, number=len(documents), unit="nats per token", **rest))
+        # A single window has no interval.
+        low, high = bootstrap(lambda mean: mean, losses).bounds if len(losses) > 1 else (None, None)
+        figures.append(
+            Figure(value=losses.mean, low=low, high=high, number=len(documents), unit="nats per token", **rest)
+        )
         if name in ("target", "unseen"):
             whole = losses if units is documents else bench.losses(condition, name, documents)
             values += [

@@ -1,6 +1,7 @@
 """Two audits beside each other: figures that both have, answers that changed, and what only one has."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -53,8 +54,8 @@ class AnswerPair:
 
     @property
     def changed(self) -> bool:
-        """Whether the answers differ."""
-        return self.a != self.b
+        """Whether both have an answer, and these differ."""
+        return None not in (self.a, self.b) and self.a != self.b
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +134,18 @@ def _side(audit: AuditContent) -> Side:
     return Side(run=audit.run.name, asked=audit.target.asked, time=audit.time, documents=audit.target.documents)
 
 
-Key = tuple[str, str, str, str, str]
+Key = tuple[str, str, str, str, str, int]
 
 
 def _by_key(figures: Iterable[Figure]) -> dict[Key, Figure]:
-    return {(f.section, f.measure, f.condition, f.texts, f.unit): f for f in figures}
+    """A figure that is there twice is compared with its like by number: none is left out."""
+    found: dict[Key, Figure] = {}
+    seen: Counter[tuple[str, ...]] = Counter()
+    for f in figures:
+        key = (f.section, f.measure, f.condition, f.texts, f.unit)
+        found[*key, seen[key]] = f
+        seen[key] += 1
+    return found
 
 
 def _pair(a: Figure, b: Figure) -> Pair:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from memsinks.report import format as fmt
 from memsinks.report.audit.comparison import Comparison
-from memsinks.report.audit.shown import between, day, figure
+from memsinks.report.audit.shown import between, day, figure, sort_key
 from memsinks.report.audit.words import section_words
 from memsinks.report.html import environment, write_whole
 
@@ -39,6 +39,7 @@ def render_comparison(comparison: Comparison) -> str:
             shown=figure,
             between=between,
             signed=signed,
+            sort_key=sort_key,
             day=day,
             fmt=fmt,
         )

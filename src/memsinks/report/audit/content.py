@@ -29,6 +29,7 @@ class TargetFacts:
         asked: for people.
         removed: it was removed from the run before the audit.
         documents, tokens, ids: how many; ``ids`` counts sequence IDs.
+        complete: these are all documents that were asked about, not the most exposed of them.
         sources: it comes from.
         least_exposures, most_exposures: in training, of one document.
         sha256: of its documents; the same for the same text, whatever model is audited.
@@ -37,6 +38,7 @@ class TargetFacts:
     asked: str
     removed: bool
     documents: int
+    complete: bool
     tokens: int
     ids: int
     sources: tuple[str, ...]
@@ -57,11 +59,15 @@ class UnseenFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionFacts:
-    """A condition: its name, what it is in a sentence, and the name of the model."""
+    """A condition: its name, what it is in a sentence, and the name of the model.
+
+    ``in_memory``: sinks were taken out for it of a model that still has them on disk.
+    """
 
     name: str
     says: str
     model: str
+    in_memory: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from memsinks.report.audit.charts import Chart
 from memsinks.report.audit.content import AuditContent
 from memsinks.report.audit.dots import dot_charts
 from memsinks.report.audit.lines import curve_charts
-from memsinks.report.audit.shown import day, without_paths
+from memsinks.report.audit.shown import without_paths
 from memsinks.report.audit.summary import summary
 from memsinks.report.audit.tables import DocumentTable, Table, document_tables, tables
 from memsinks.report.audit.words import ATTACKERS, GLOSSARY, SectionWords, section_words
@@ -75,7 +75,6 @@ def render_report(audit: AuditContent) -> str:
             figures=plots,
             packed_plotly=packed_plotly_js() if plots else "",
             fmt=fmt,
-            day=day,
         )
     )
 

@@ -6,7 +6,10 @@ from datetime import datetime
 
 from memsinks.report.format import MISSING, percent
 
-_PATH = re.compile(r"(?<![^\s\"'(=\[,])(?:[A-Za-z]:[\\/]|~?/)(?:[^\s\"'\\/:;,)\]]+[\\/])*([^\s\"'\\/:;,)\]]+)[\\/]?")
+_PATH = re.compile(
+    r"(?<![^\s\"'`“‘(<=\[,:])(?:file://)?(?:[A-Za-z]:[\\/]|~/|(?:\.\.[\\/])+|/)"
+    r"(?:[^\s\"'`”’\\/:;,)\]>]+[\\/])*([^\s\"'`”’\\/:;,)\]>]+)[\\/]?"
+)
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -27,6 +30,13 @@ def figure(value: float | None, unit: str) -> str:
 def between(low: float | None, high: float | None, unit: str) -> str:
     """An interval; empty where there is none."""
     return "" if low is None or high is None else f"[{figure(low, unit)}, {figure(high, unit)}]"
+
+
+def sort_key(value: float | None) -> str:
+    """What tables sort a value by, as JavaScript reads numbers; empty where there is none."""
+    if value is None or math.isnan(value):
+        return ""
+    return repr(value).replace("inf", "Infinity")
 
 
 def day(time: str) -> str:

@@ -9,8 +9,8 @@ from memsinks.report.format import count
 
 LIMITS_SHOWN = 3
 _TITLE = 90
-_WORDS = {"yes": "Yes", "no": "No", "not sure": "Not sure", "measured": "Measured", "not measured": "Not measured"}
-_SYMBOLS = {"met": "✓", "missed": "!", "partly": "?", "told": "•", "unknown": "–"}
+_WORDS = {"yes": "Yes", "no": "No", "not sure": "Not sure"}
+_SYMBOLS = {"met": "✓", "missed": "!", "partly": "?", "told": "•"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Row:
 
     Attributes:
         outcome: ``met`` if the answer is what a removal wants, ``missed`` if not, ``partly`` if unsure, ``told`` where
-            nothing is wanted, ``unknown`` if not measured.
+            nothing is wanted.
         symbol, word: of the answer; colour is never alone.
         question, says: of the verdict.
         of: the model it speaks of, in words.
@@ -77,10 +77,8 @@ def summary(audit: AuditContent) -> Summary:
 
 
 def answer_row(verdict: Answer, audit: AuditContent) -> Row:
-    """A verdict as it is shown."""
-    if verdict.answer == "not measured":
-        outcome = "unknown"
-    elif verdict.answer == "not sure":
+    """A verdict that was reached, as it is shown."""
+    if verdict.answer == "not sure":
         outcome = "partly"
     elif verdict.key == "held":
         # What was never held cannot be removed, so that "no" leaves an audit of a removal without a subject.
@@ -107,9 +105,12 @@ def _facts(audit: AuditContent) -> tuple[tuple[str, str], ...]:
     target, run = audit.target, audit.run
     least, most = target.least_exposures, target.most_exposures
     seen = f"{count(least)}" if least == most else f"{count(least)} to {count(most)}"
+    tried = _counted(target.documents, "document")
+    if not target.complete:
+        tried = f"only the {count(target.documents)} most exposed documents"
     text = (
-        f"{target.asked}: {_counted(target.documents, 'document')}, {_counted(target.tokens, 'token')}, each trained "
-        f"{seen} time{'' if most == 1 else 's'}"
+        f"{target.asked}: {tried}, {_counted(target.tokens, 'token')}, each trained {seen} "
+        f"time{'' if most == 1 else 's'}"
     )
     model = f"{run.name} ({run.family}, {_large(run.parameters)} parameters)"
     where = _removed_where(audit)
@@ -125,11 +126,14 @@ def _removed_where(audit: AuditContent) -> str:
     if audit.target.removed:
         removals = audit.lineage.removals if audit.lineage is not None else ()
         days = list(dict.fromkeys(day(removal.time) for removal in removals))
-        return f"from the saved model, on {' and '.join(days)}" if days else "from the saved model"
+        if len(days) > 1:
+            # The lineage does not say which of them took this text.
+            return f"from the saved model, which had removals on {' and '.join(days)}"
+        return f"from the saved model, on {days[0]}" if days else "from the saved model"
     removed = next((c for c in audit.conditions if c.name == "removed"), None)
     if removed is None:
         return ""
-    if removed.model == audit.run.name:
+    if removed.in_memory:
         return "in memory: the saved model still holds it"
     return f"in another copy, {removed.model}: the run itself still holds it"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from memsinks.audit.findings import DocumentValue, Figure
-from memsinks.report.audit.shown import between, figure
+from memsinks.report.audit.shown import between, figure, sort_key
 from memsinks.report.format import MISSING, count
 
 MOST_ROWS = 100
@@ -134,11 +134,7 @@ def _cell(found: Figure | None) -> Cell:
     if found is None:
         return Cell(value=MISSING)
     interval = between(found.low, found.high, found.unit)
-    return Cell(value=figure(found.value, found.unit), interval=interval, sort=_sort(found.value))
-
-
-def _sort(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else repr(value)
+    return Cell(value=figure(found.value, found.unit), interval=interval, sort=sort_key(found.value))
 
 
 def document_tables(values: Iterable[DocumentValue], order: Sequence[str]) -> list[DocumentTable]:
@@ -179,7 +175,7 @@ def _document_table(section: str, measure: str, values: Sequence[DocumentValue],
 
 
 def _plain(value: float | None) -> Cell:
-    return Cell(value=figure(value, ""), sort=_sort(value))
+    return Cell(value=figure(value, ""), sort=sort_key(value))
 
 
 def _spread(values: list[float]) -> Cell:
