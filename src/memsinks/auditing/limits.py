@@ -39,6 +39,6 @@ def limits(content: dict[str, Any], answers: Sequence[Verdict]) -> list[str]:
         found.append("Not measured: " + " ".join(unanswered))
     if content["left_out"]:
         found.append(
-            f"{len(content['left_out'])} measurements were left out to keep within the budget; see the list of them."
+            f"{len(content['left_out'])} measurements were left out, for time or because they could not be made; the list says why."
         )
     return [*found, *ALWAYS]
