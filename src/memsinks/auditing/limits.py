@@ -38,7 +38,6 @@ def limits(content: dict[str, Any], answers: Sequence[Verdict]) -> list[str]:
     if unanswered:
         found.append("Not measured: " + " ".join(unanswered))
     if content["left_out"]:
-        found.append(
-            f"{len(content['left_out'])} measurements were left out, for time or because they could not be made; the list says why."
-        )
+        left_out = len(content["left_out"])
+        found.append(f"{left_out} measurements were left out; the list of them says why.")
     return [*found, *ALWAYS]
