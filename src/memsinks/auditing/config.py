@@ -19,7 +19,8 @@ class TextConfig(Section):
     Attributes:
         documents: most documents of the target, of each surviving source and of each held-out one.
         unseen: most held-out documents that the target is compared with.
-        max_length: tokens that are scored together; as in training.
+        max_length: most tokens that are scored together, at best as many as in training; fewer where one of the models
+            sees fewer.
         quote: show the target's words in the report; else they are told by hash.
     """
 
