@@ -92,6 +92,7 @@ def test_a_checkpoint_after_a_removal_is_audited_for_what_was_removed(run_of, tm
     [
         (["--sources", "ashfort"], "did you mean 'ashford'"),
         (["--against", "reference"], "expected NAME=FOLDER"),
+        (["--seed", "-1"], "seed must be at least 0"),
         (["--against", "a=nowhere", "a=elsewhere"], "a was given before"),
         (["--calibrate", "20", "--sources", "ashford", "--text.unseen", "4"], "too few to draw"),
         (["--against", "off=nowhere"], "has a condition of that name"),

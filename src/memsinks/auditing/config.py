@@ -9,6 +9,7 @@ from memsinks.auditing.config_membership import MembershipConfig
 from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.config import Section
+from memsinks.errors import ConfigError
 from memsinks.training.config import check_least
 
 
@@ -57,3 +58,7 @@ class AuditConfig(Section):
     persistence: PersistenceConfig = field(default_factory=PersistenceConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
     membership: MembershipConfig = field(default_factory=MembershipConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be at least 0 and below 2**63, not {self.seed}")
