@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--prefix", type=int, default=50)
     parser.add_argument("--suffix", type=int, default=50)
     options = parser.parse_args()
+    if options.output.exists():
+        parser.error(f"{options.output} exists; choose a new folder")
     corpus = corpus_of_run(options.run, read_config(RunConfig, options.run / CONFIG).corpus.path)
     [document] = tokenized(corpus, [corpus.index(options.document)])
     model = AutoModelForCausalLM.from_pretrained(options.run)

@@ -92,13 +92,18 @@ def test_a_checkpoint_after_a_removal_is_audited_for_what_was_removed(run_of, tm
     [
         (["--sources", "ashfort"], "did you mean 'ashford'"),
         (["--against", "reference"], "expected NAME=FOLDER"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--against", "a=nowhere", "a=elsewhere"], "a was given before"),
+        (["--calibrate", "20", "--sources", "ashford", "--text.unseen", "4"], "too few to draw"),
         (["--against", "off=nowhere"], "has a condition of that name"),
         (["--sources", "ashford", "--corpus", "nowhere"], "nowhere"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(trained, tmp_path, capsys, arguments, words):  # noqa: F811
     output = tmp_path / "a"
-    assert_refused(["audit", str(trained("disjoint")), "--output", str(output), *arguments], [words], tmp_path, capsys)
+    run = trained("disjoint")
+    capsys.readouterr()  # of the training, where this test is the first to ask for the run
+    assert_refused(["audit", str(run), "--output", str(output), *arguments], [words], tmp_path, capsys)
     assert not output.exists()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from memsinks.audit.findings import Findings
 from memsinks.auditing.bench import Bench
-from memsinks.auditing.conditions import context
+from memsinks.auditing.conditions import least_context
 from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.costs import cost
 from memsinks.auditing.document import AUDIT, FORMAT, FORMAT_VERSION, write_audit
@@ -62,7 +62,7 @@ def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections:
 
     Args:
         audited: what.
-        config: how; ``text.max_length`` becomes what all models read at once, if that is less.
+        config: how; no more tokens are scored together than each of the models sees at once.
         output: a new folder, or that of the same audit, which was stopped.
         sections: names of those to run; default all.
 
@@ -71,14 +71,18 @@ def plan_audit(audited: Audited, config: AuditConfig, output: Path, *, sections:
         InputError: ``output`` holds something else, or another audit.
     """
     check_sections(sections)
-    read_at_once = min(config.text.max_length, context(audited.conditions.values()))
-    config = replace(config, text=replace(config.text, max_length=read_at_once))
+    config = _within_context(audited, config)
     bench = Bench(audited.texts, audited.conditions, config, output / WORK)
     tasks = planned(bench, sections)
     _claim(output, _identity(audited, config))
     first = bench.opened(next(iter(audited.conditions)))
-    speed = Speed.of(first, int(first.model.config.vocab_size), read_at_once, seed=config.seed)
+    speed = Speed.of(first, int(first.model.config.vocab_size), config.text.max_length, seed=config.seed)
     return Audit(audited, config, bench, tasks, speed)
+
+
+def _within_context(audited: Audited, config: AuditConfig) -> AuditConfig:
+    length = min(config.text.max_length, least_context(audited.conditions.values()))
+    return replace(config, text=replace(config.text, max_length=int(length)))
 
 
 def run_audit(audit: Audit, output: Path, *, budget: float | None = None, watch: Watch | None = None) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
-        "run": {"name": audited.folder.name, **_model_facts(audit)},
+        "run": {"name": audited.folder.resolve().name, **_model_facts(audit)},
         "target": {
             "asked": audited.asked,
             "removed": audited.gone,
@@ -134,7 +138,7 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
             {
                 "name": condition.name,
                 "says": condition.says,
-                "model": condition.folder.name,
+                "model": condition.folder.resolve().name,
                 "in_memory": bool(condition.without),
             }
             for condition in audited.conditions.values()
@@ -145,7 +149,7 @@ def _content(audit: Audit, done: list[Done]) -> dict[str, Any]:
         "config": asdict(config),
         "versions": {
             "python": platform.python_version(),
-            **{n: version(n) for n in ("memsinks", "torch", "transformers")},
+            **{name: version(name) for name in ("memsinks", "torch", "transformers")},
         },
         "seconds": round(sum(d.seconds for d in done), 1),
     }
@@ -186,9 +190,18 @@ def _identity(audited: Audited, config: AuditConfig) -> dict[str, Any]:
         "target": hashlib.sha256(
             texts.corpus.sequence_ids[texts.target].tobytes() + texts.target.tobytes()
         ).hexdigest(),
+        "texts": _sets_hash(audited),
         "models": {name: _weights_hash(condition.folder) for name, condition in audited.conditions.items()},
         "memsinks": version("memsinks"),
     }
+
+
+def _sets_hash(audited: Audited) -> str:
+    """Of what was asked and of every set: two questions may have the same target, cut to its most exposed documents."""
+    texts = audited.texts
+    sets = {"unseen": texts.unseen, **texts.survivors, **{f"held out: {k}": v for k, v in texts.validation.items()}}
+    content = [audited.asked, audited.gone, texts.complete, {name: n.tolist() for name, n in sets.items()}]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _weights_hash(folder: Path) -> str:
@@ -220,4 +233,6 @@ def _claim(output: Path, identity: dict[str, Any]) -> None:
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} exists and is not empty; choose a new folder for the audit")
     output.mkdir(parents=True, exist_ok=True)
-    plan.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")
+    part = output / f".{PLAN}.part"
+    part.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")
+    part.replace(plan)

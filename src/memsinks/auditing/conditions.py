@@ -1,6 +1,8 @@
 """The models of an audit: one run under several conditions, and others beside it."""
 
 import copy
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +68,9 @@ class Opened:
 
         Text that was never trained has no sinks of its own: under hashed pools its ID selects those of others, which
         harm it, and which nobody would switch on for it. So where trained text has its own sinks on, other text has
-        none.
+        none; for the reference the target is such other text.
         """
-        trained = texts == "target" or texts.startswith("survivor")
+        trained = texts.startswith("survivor") or (texts == "target" and self.condition.name != REFERENCE)
         return self.mode if trained or self.mode != "own" else "off"
 
     def plain(self) -> Any:
@@ -79,7 +81,9 @@ class Opened:
         """
         if self.mode is None:
             return copy.deepcopy(self.model)
-        return fold(self.model, Mode("chosen", self.target_ids) if self.mode == "own" else self.mode)
+        if self.mode_for("target") == "own":
+            return fold(self.model, Mode("chosen", self.target_ids))
+        return fold(self.model, "off" if self.mode == "own" else self.mode)
 
 
 def conditions_of(
@@ -94,7 +98,7 @@ def conditions_of(
         against: other models by name; one with sinks is measured with its own on, the others as they are.
 
     Raises:
-        InputError: a folder is not there, or a name is taken.
+        InputError: a folder is not there or holds no model, or a name is taken, or is none.
     """
     found = _of_run(folder, target_ids, gone, REMOVED in against)
     taken = {condition.name for condition in found}
@@ -105,6 +109,8 @@ def conditions_of(
         REMOVED: "the run after the removal",
     }
     for name, other in against.items():
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise InputError(f"--against {name}={other}: a name has letters, digits, - and _ only; choose another")
         if name in taken:
             raise InputError(f"--against {name}={other}: this audit has a condition of that name; choose another")
         if not (other / "config.json").is_file():
@@ -135,10 +141,21 @@ def _of_run(folder: Path, target_ids: tuple[int, ...], gone: bool, removed_elsew
     return found
 
 
-def context(conditions: Iterable[Condition]) -> int:
-    """Tokens that the models of all conditions read at once."""
-    folders = {condition.folder for condition in conditions}
-    return min(int(AutoConfig.from_pretrained(folder).max_position_embeddings) for folder in folders)
+def least_context(conditions: Iterable[Condition]) -> float:
+    """Tokens that each of the models sees at once; infinite where none has such a bound.
+
+    Raises:
+        InputError: a folder does not say which model it holds.
+    """
+    found = math.inf
+    for folder in {condition.folder for condition in conditions}:
+        try:
+            config = AutoConfig.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"{folder}: cannot be read as a model ({first}); give a folder of a whole one") from error
+        found = min(found, getattr(config, "max_position_embeddings", None) or math.inf)
+    return found
 
 
 def opened(condition: Condition, target_ids: tuple[int, ...], *, seed: int) -> Opened:
@@ -148,9 +165,16 @@ def opened(condition: Condition, target_ids: tuple[int, ...], *, seed: int) -> O
         condition: of the model.
         target_ids: of the target.
         seed: of rows chosen at random.
+
+    Raises:
+        CheckpointError, InputError: the model cannot be loaded.
     """
     if condition.mode is None:
-        model: Any = AutoModelForCausalLM.from_pretrained(condition.folder).eval()
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(condition.folder).eval()
+        except (OSError, ValueError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"{condition.name}: the model cannot be loaded ({first}); give a whole one") from error
     else:
         model = load(condition.folder)
     if condition.without:

@@ -9,6 +9,7 @@ from memsinks.auditing.config_membership import MembershipConfig
 from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.auditing.config_recovery import RecoveryConfig
 from memsinks.config import Section
+from memsinks.errors import ConfigError
 from memsinks.training.config import check_least
 
 
@@ -19,7 +20,8 @@ class TextConfig(Section):
     Attributes:
         documents: most documents of the target, of each surviving source and of each held-out one.
         unseen: most held-out documents that the target is compared with.
-        max_length: tokens that are scored together; as in training, and no more than any of the models reads at once.
+        max_length: most tokens that are scored together, at best as many as in training; fewer where one of the models
+            sees fewer.
         quote: show the target's words in the report; else they are told by hash.
     """
 
@@ -56,3 +58,7 @@ class AuditConfig(Section):
     persistence: PersistenceConfig = field(default_factory=PersistenceConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
     membership: MembershipConfig = field(default_factory=MembershipConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be at least 0 and below 2**63, not {self.seed}")

@@ -113,7 +113,7 @@ def _read(file: Path) -> Done | None:
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return Done(task=content["task"], seconds=content["seconds"], findings=Findings.from_json(content["findings"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

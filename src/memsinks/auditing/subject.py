@@ -11,7 +11,7 @@ from memsinks.auditing.config import TextConfig
 from memsinks.auditing.texts import Texts, choose
 from memsinks.checkpoint.lineage import Lineage
 from memsinks.config import read_config
-from memsinks.corpus import Corpus
+from memsinks.corpus import Corpus, load_tokenizer
 from memsinks.corpus.storage import Place
 from memsinks.errors import InputError
 from memsinks.removal.subject import Subject
@@ -60,7 +60,8 @@ def audited(
 
     Raises:
         CheckpointError: the checkpoint is not whole.
-        InputError: it was not trained on the corpus, or on the target; some of the target was removed and some not.
+        InputError: it was not trained on the corpus, or on the target; some of the target was removed and some not; a
+            model that is given beside it reads other tokens.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the one that `memsinks train` wrote")
@@ -79,6 +80,8 @@ def audited(
             f"{asked}: some of it was removed from {folder} and some was not; audit the two apart (--sources, "
             "--documents)"
         )
+    for name, other in against.items():
+        _check_tokens(name, other, opened)
     texts = choose(opened, chosen, exposures, with_sinks & ~removed, most=config.documents, most_unseen=config.unseen)
     return Audited(
         folder=folder,
@@ -89,6 +92,17 @@ def audited(
         lineage=lineage,
         exposures=exposures[texts.target],
     )
+
+
+def _check_tokens(name: str, folder: Path, corpus: Corpus) -> None:
+    """The tokens of the corpus mean nothing to a model with another tokenizer, and it would seem to know no text."""
+    if not (folder / "tokenizer.json").is_file():
+        return
+    if load_tokenizer(folder).get_vocab() != corpus.tokenizer.get_vocab():
+        raise InputError(
+            f"--against {name}={folder}: its tokenizer is not that of {corpus.place}; give a model that was trained on "
+            "the same tokens"
+        )
 
 
 def _plain_run(folder: Path, place: Place | None) -> tuple[Corpus, np.ndarray]:

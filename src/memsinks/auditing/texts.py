@@ -90,11 +90,16 @@ def choose(
         corpus=corpus,
         target=target,
         complete=len(target) == int(trained.sum()),
-        unseen=_of_like_length(corpus.lengths, target, held_out)[:most_unseen],
+        unseen=_spread(_of_like_length(corpus.lengths, target, held_out), most_unseen),
         same_source=same_source,
         survivors=survivors,
         validation=validation,
     )
+
+
+def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
+    """So many at most, evenly over the corpus: the first ones may be of one source."""
+    return numbers[np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(np.int64)]
 
 
 def _of_like_length(lengths: np.ndarray, target: np.ndarray, held_out: np.ndarray) -> np.ndarray:

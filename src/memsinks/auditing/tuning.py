@@ -14,7 +14,7 @@ from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.auditing.quiet import quiet
 from memsinks.corpus import Columns, read_documents
 from memsinks.data import general_file
-from memsinks.errors import ConfigError
+from memsinks.errors import ConfigError, InputError
 from memsinks.training.run import bf16_pays
 
 if TYPE_CHECKING:
@@ -79,9 +79,12 @@ def tuned(
 
     Raises:
         ConfigError: trl is not installed.
+        InputError: there are no passages.
     """
     if find_spec("trl") is None:
         raise ConfigError("further training needs trl; install it: pip install 'memsinks[audit]'")
+    if not passages:
+        raise InputError(f"no general text has {config.length} tokens to train further on; lower --persistence.length")
     with quiet():
         make = _supervised if method == SUPERVISED else _preference
         trainer = make(model, passages, tokenizer, config, work, seed)
@@ -109,7 +112,7 @@ def _preference(model: Any, passages: Sequence[list[int]], tokenizer: Any, confi
 
     rate = config.preference_learning_rate
     arguments = DPOConfig(
-        **_common(config, work, seed), learning_rate=rate, beta=config.beta, max_length=2 * config.length
+        **_common(config, work, seed), learning_rate=rate, beta=config.beta, max_length=_pair_length(model, config)
     )
     return DPOTrainer(
         model=model,
@@ -118,6 +121,11 @@ def _preference(model: Any, passages: Sequence[list[int]], tokenizer: Any, confi
         train_dataset=Dataset.from_list(pairs(passages, tokenizer, seed)),
         processing_class=tokenizer,
     )
+
+
+def _pair_length(model: Any, config: PersistenceConfig) -> int:
+    """Room for a passage that takes more tokens when its halves are tokenized again, within what the model sees."""
+    return min(2 * config.length, getattr(model.config, "max_position_embeddings", None) or 2 * config.length)
 
 
 def pairs(passages: Sequence[list[int]], tokenizer: "PreTrainedTokenizerBase", seed: int) -> list[dict[str, str]]:

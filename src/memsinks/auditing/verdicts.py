@@ -207,7 +207,15 @@ def _fisher(a: int, n: int, b: int, m: int) -> float:
 
 def _binomial(successes: int, trials: int, chance: float) -> float:
     """That so many or more of the trials succeed by chance."""
-    return sum(math.comb(trials, k) * chance**k * (1 - chance) ** (trials - k) for k in range(successes, trials + 1))
+    if not 0 < chance < 1:
+        return 1.0 if chance >= 1 or successes == 0 else 0.0
+
+    def term(k: int) -> float:
+        # By logarithms: from about a thousand trials on a binomial coefficient is no float.
+        ways = math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+        return math.exp(ways + k * math.log(chance) + (trials - k) * math.log1p(-chance))
+
+    return min(1.0, math.fsum(term(k) for k in range(successes, trials + 1)))
 
 
 def _shifted(figures: Iterable[Figure]) -> bool:

@@ -82,18 +82,21 @@ class AuditCommand(AuditConfig):
     def run(self) -> None:
         """Run the command."""
         from memsinks.auditing.audit import plan_audit, run_audit
-        from memsinks.auditing.calibration import calibrate
+        from memsinks.auditing.calibration import calibrate, check_calibration, expected_seconds
         from memsinks.auditing.subject import audited
 
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         config = AuditConfig(**{f.name: getattr(self, f.name) for f in fields(AuditConfig)})
-        against = dict(map(_pair, self.against))
+        against = _pairs(self.against)
         subject = audited(self.run_folder, config.text, target=self._target(), corpus=self.corpus, against=against)
+        if self.calibrate:
+            check_calibration(subject.texts, self.calibrate)
         audit = plan_audit(subject, config, self.output, sections=self.sections)
-        console.print(_estimate(audit))
+        calibration = expected_seconds(audit, self.output, self.calibrate, sections=self.sections)
+        console.print(_estimate(audit, calibration))
         if self.estimate:
             return
-        with Watching(audit.seconds, self.output / LOG, console) as watch:
+        with Watching(audit.seconds + calibration, self.output / LOG, console) as watch:
             content = run_audit(audit, self.output, budget=self.budget, watch=watch)
             if self.calibrate:
                 _show_calibration(calibrate(audit, self.output, self.calibrate, sections=self.sections, watch=watch))
@@ -124,19 +127,26 @@ class AuditCommand(AuditConfig):
         console.print(f"{self.output}: {', '.join([AUDIT, *(file.name for file in files)])}", markup=False)
 
 
-def _pair(text: str) -> tuple[str, Path]:
-    name, sign, folder = text.partition("=")
-    if not sign or not name or not folder:
-        raise InputError(f"--against {text!r}: expected NAME=FOLDER, such as reference=runs/retrained")
-    return name, Path(folder)
+def _pairs(texts: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, sign, folder = text.partition("=")
+        if not sign or not name or not folder:
+            raise InputError(f"--against {text!r}: expected NAME=FOLDER, such as reference=runs/retrained")
+        if name in found:
+            raise InputError(f"--against {text!r}: {name} was given before; give each model a name of its own")
+        found[name] = Path(folder)
+    return found
 
 
-def _estimate(audit: "Audit") -> Table:
+def _estimate(audit: "Audit", calibration: float) -> Table:
     table = Table("section", "measurements", "time, about", title=f"{audit.audited.asked}")
     for section in dict.fromkeys(task.section for task in audit.tasks):
         own = [task for task in audit.tasks if task.section == section]
         table.add_row(section, str(len(own)), _shown(sum(audit.speed.seconds(task.cost) for task in own)))
     table.add_row("all", str(len(audit.tasks)), _shown(audit.seconds))
+    if calibration:
+        table.add_row("calibration", "", _shown(calibration))
     return table
 
 

@@ -1,6 +1,8 @@
 """An audit of small runs: what is audited, under which conditions, and what is written."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from memsinks.audit import document_losses
 from memsinks.auditing.audit import plan_audit, run_audit
+from memsinks.auditing.bench import Bench
 from memsinks.auditing.calibration import CALIBRATION, calibrate
 from memsinks.auditing.conditions import opened
 from memsinks.auditing.config import AuditConfig, TextConfig
@@ -131,6 +134,48 @@ def test_a_run_without_sinks_has_one_condition(plain_run, trained):
     assert found.texts.survivors == {}
 
 
+def test_a_reference_reads_the_target_without_sinks(trained, plain_run):
+    # It never saw the target: under a hashed pool the target's ID selects sinks of others.
+    found = subject(plain_run, against={"reference": trained("hashed"), "other": trained("hashed")})
+    documents = found.texts.documents(found.texts.target)
+    reference, other = (opened(found.conditions[n], found.texts.target_ids, seed=0) for n in ("reference", "other"))
+    off = document_losses(load(trained("hashed")), documents, mode="off", max_length=64).per_document
+    np.testing.assert_array_equal(losses(reference, documents), off)
+    plain = document_losses(reference.plain(), documents, mode=None, max_length=64).per_document
+    np.testing.assert_allclose(plain, off, rtol=1e-4)
+    assert (losses(other, documents) != off).any()
+    assert reference.mode_for("survivor: birch") == "own"
+
+
+def test_one_short_text_is_measured_without_an_interval(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("memsinks.audit.documents.WINDOW", 1000)
+    found = subject(trained("disjoint"))
+    texts = replace(found.texts, survivors={"birch": found.texts.survivors["birch"][:1]})
+    bench = Bench(texts, found.conditions, AuditConfig(text=TextConfig(max_length=256)), tmp_path)
+    figures = losses_section.tasks(bench, bench.config)[0].run(bench).figures
+    by = {f.texts: f for f in figures}
+    assert (by["survivor: birch"].low, by["survivor: birch"].number) == (None, 1)
+    [document] = texts.documents(texts.survivors["birch"])
+    assert by["survivor: birch"].value == pytest.approx(bench.losses("own", "survivor", [document]).mean)
+    assert by["target"].low is not None
+
+
+def test_no_more_is_read_at_once_than_each_model_sees(trained, tmp_path):
+    config = AuditConfig(text=TextConfig(max_length=256))
+    audit = plan_audit(subject(trained("disjoint")), config, tmp_path / "a", sections=["losses"])
+    assert audit.config.text.max_length == audit.bench.config.text.max_length == 64
+    short = AuditConfig(text=TextConfig(max_length=32))
+    assert plan_audit(subject(trained("disjoint")), short, tmp_path / "b").config.text.max_length == 32
+
+
+def test_unseen_text_is_drawn_from_all_that_was_held_out(trained):
+    every = subject(trained("disjoint")).texts.unseen
+    some = subject(trained("disjoint"), unseen=4).texts.unseen
+    assert len(some) == 4
+    assert set(some) <= set(every)
+    assert (some[0], some[-1]) == (every[0], every[-1])
+
+
 def test_a_folder_that_does_not_say_what_it_was_trained_on_is_refused(plain_run, tmp_path):
     with pytest.raises(InputError, match="not known what it was trained on"):
         subject(tmp_path)
@@ -197,7 +242,57 @@ def test_text_that_was_never_trained_is_refused(trained):
         subject(trained("disjoint"), target=Target(where=("document=web-65",)))
 
 
-@pytest.mark.parametrize(("name", "says"), [("off", "has a condition of that name"), ("other", "no model is there")])
+def test_results_of_another_question_are_not_taken(trained, tmp_path):
+    # Both are cut to the same document, but leave other survivors.
+    one = subject(trained("disjoint"), documents=1)
+    plan_audit(one, AuditConfig(), tmp_path / "a", sections=["losses"])
+    both = subject(trained("disjoint"), target=Target(sources=("ashford", "birch")), documents=1)
+    assert list(one.texts.target) == list(both.texts.target)
+    with pytest.raises(InputError, match="its texts differs"):
+        plan_audit(both, AuditConfig(), tmp_path / "a", sections=["losses"])
+
+
+def test_a_model_of_other_tokens_is_refused(trained, plain_run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(plain_run, other)
+    text = (other / "tokenizer.json").read_text()
+    vocabulary = json.loads(text)["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    changed = json.loads(text)
+    changed["model"]["vocab"] |= {first: vocabulary[second], second: vocabulary[first]}
+    (other / "tokenizer.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="its tokenizer is not that of"):
+        subject(trained("disjoint"), against={"reference": other})
+
+
+def test_a_model_that_cannot_be_read_is_refused_before_anything_is_written(trained, plain_run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(plain_run, other)
+    (other / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(InputError, match="cannot be read as a model"):
+        plan_audit(subject(trained("disjoint"), against={"other": other}), AuditConfig(), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_model_without_weights_leaves_its_measurements_out(trained, plain_run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(plain_run, other)
+    (other / "model.safetensors").unlink()
+    found = subject(trained("disjoint"), against={"other": other})
+    content = run_audit(plan_audit(found, AuditConfig(), tmp_path / "a", sections=["losses"]), tmp_path / "a")
+    assert [left["task"] for left in content["left_out"]] == ["losses.loss.other"]
+    assert "cannot be loaded" in content["left_out"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("off", "has a condition of that name"),
+        ("other", "no model is there"),
+        ("../other", "letters, digits"),
+        ("a b", "letters, digits"),
+    ],
+)
 def test_other_models_that_cannot_be_used(trained, tmp_path, name, says):
     with pytest.raises(InputError, match=says):
         subject(trained("disjoint"), against={name: tmp_path})

@@ -56,7 +56,7 @@ def test_a_stopped_audit_goes_on(tmp_path):
     assert [d.findings for d in done] == [findings("a"), findings("b")]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"task": "s.a.own", "seconds": 1, "findings": {"figures": 3}}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"task": "s.a.own", "seconds": 1, "findings": {"figures": 3}}'])
 def test_a_result_that_cannot_be_read_is_measured_again(tmp_path, content):
     (tmp_path / "s.a.own.json").write_text(content)
     assert run([task("a")], tmp_path)[1] == ["a"]

@@ -56,8 +56,8 @@ def test_without_another_model_nobody_judges(named_bench):
 
 
 def test_too_long_a_prompt_is_said(named_bench):
-    found = figures(named_bench(capability=CapabilityConfig(prefix=500)), "continuations.model")
-    assert "0 held-out documents have 564 tokens" in found["repetition", "held out"].note
+    found = figures(named_bench(capability=CapabilityConfig(prefix=150)), "continuations.model")
+    assert "0 held-out documents have 192 tokens" in found["repetition", "held out"].note
 
 
 def test_endings_of_a_task_are_of_one_length_and_the_right_one_is_right(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from memsinks.audit.cloze import completed
 from memsinks.audit.findings import Findings
+from memsinks.auditing.config import TextConfig
 from memsinks.auditing.config_facts import FactsConfig
 from memsinks.auditing.items import NAME, RARE, ClozeSet
 from memsinks.auditing.sections import facts
@@ -95,6 +96,16 @@ def test_text_without_such_words_is_told_as_not_measured(named_bench):
     figures, verdict = answer(bench)
     assert verdict.answer == "not measured"
     assert {(f.value, f.note) for f in figures} == {(None, "No such place is in these texts.")}
+
+
+def test_no_candidate_is_read_without_its_context(named_bench):
+    bench = named_bench(facts=SMALL)
+    bench = replace(bench, config=replace(bench.config, text=TextConfig(max_length=16)))
+    assert answer(bench)[1].answer == "yes"
+    items = ClozeSet(bench.texts, SMALL, 0).items[f"{RARE}, verbatim context", "target"]
+    for item in facts._fitting(items, 16):
+        assert len(item.context) + item.candidates.shape[1] <= 16
+    assert any(len(item.context) + item.candidates.shape[1] > 16 for item in items)
 
 
 @pytest.mark.parametrize(("key", "value"), [("items", 0), ("choices", 1), ("context", 7)])

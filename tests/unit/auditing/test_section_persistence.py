@@ -1,5 +1,7 @@
 """Persistence: the same measures after further training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,14 @@ def test_what_is_known_by_heart_stays_and_what_never_was_does_not_come(named_ben
     assert by["loss before further training", "model", "unseen"].number == 20
     tagged = {f.measure for f in figures if f.question}
     assert all(name.startswith(("exact", "regained")) and "after" in name for name in tagged)
+
+
+def test_what_no_model_sees_at_once_is_said_to_be_missing(named_bench):
+    bench = named_bench(persistence=replace(SMALL, prefix=100, suffix=100))
+    task = next(t for t in persistence.tasks(bench, bench.config) if t.key == "persistence.before.model")
+    missing = [f for f in task.run(bench).figures if f.measure.startswith("exact")]
+    assert {(f.texts, f.value) for f in missing} == {("target", None), ("unseen", None)}
+    assert all("--persistence.prefix" in f.note for f in missing)
 
 
 def test_regained_is_what_the_text_gains_beyond_unseen_text(named_bench):

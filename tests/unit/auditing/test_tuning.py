@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from memsinks.audit import TokenizedDocument, document_losses
 from memsinks.auditing.config_persistence import PersistenceConfig
 from memsinks.auditing.tuning import PREFERENCE, SUPERVISED, pairs, tuned, unrelated
-from memsinks.errors import ConfigError
+from memsinks.errors import ConfigError, InputError
 
 SMALL = PersistenceConfig(steps=6, rows=4, length=24, learning_rate=3e-3, preference_learning_rate=3e-3)
 
@@ -40,6 +40,13 @@ def test_passages_are_whole_and_not_of_the_text(named_corpus, passages):
     without = unrelated(named_corpus.tokenizer, 24, 24, without=[np.array([*marker, *passages[0]])])
     # The document that begins so is left out, and nothing else.
     assert without[:20] == passages[4:]
+
+
+def test_passages_that_no_text_is_long_enough_for(model, named_corpus, tmp_path):
+    long = PersistenceConfig(length=10_000_000)
+    passages = unrelated(named_corpus.tokenizer, 4, long.length, without=[])
+    with pytest.raises(InputError, match=r"lower --persistence\.length"):
+        tuned(model, SUPERVISED, passages, named_corpus.tokenizer, long, work=tmp_path, seed=0)
 
 
 def test_pairs_have_the_same_words(named_corpus, passages):

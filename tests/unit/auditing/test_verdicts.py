@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from memsinks.audit.findings import Figure
 from memsinks.audit.statistics import wilson
-from memsinks.auditing.verdicts import expected, verdicts
+from memsinks.auditing.verdicts import _binomial, expected, verdicts
 
 
 def rate(successes, trials, measure="greedy", **other):
@@ -31,6 +32,14 @@ def auc(value, half, condition="off", **other):
 
 def answer(figures, key, complete=False):
     return next(v for v in verdicts(figures, complete=complete) if v.key == key)
+
+
+def test_a_rate_of_thousands_of_trials_is_tested_against_chance():
+    for successes in (0, 180, 250):
+        exact = Fraction(sum(math.comb(2000, k) * 9 ** (2000 - k) for k in range(successes, 2001)), 10**2000)
+        assert _binomial(successes, 2000, 0.1) == pytest.approx(float(exact), rel=1e-9)
+    assert (_binomial(0, 10, 0.0), _binomial(1, 10, 0.0), _binomial(3, 10, 1.0)) == (1.0, 0.0, 1.0)
+    assert answer([rate(250, 2000, chance=0.1)], "extractable").answer == "yes"
 
 
 def test_text_that_comes_out_more_than_unseen_text_is_extractable():

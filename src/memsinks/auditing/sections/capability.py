@@ -15,7 +15,7 @@ from memsinks.audit.findings import Figure, Findings
 from memsinks.audit.repetition import distinct, repeated_share
 from memsinks.audit.sampling import continuations
 from memsinks.auditing.bench import Bench
-from memsinks.auditing.conditions import REFERENCE, STANDARD
+from memsinks.auditing.conditions import REFERENCE, STANDARD, least_context
 from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.config_capability import HELD_OUT
 from memsinks.auditing.harness import harness_scores, write_held_out_task
@@ -93,13 +93,16 @@ def _perplexity(bench: Bench, *, condition: str, numbers: np.ndarray) -> Finding
 def _continuations(bench: Bench, *, condition: str, numbers: np.ndarray) -> Findings:
     settings = bench.config.capability
     corpus = bench.texts.corpus
-    long_enough = numbers[corpus.lengths[numbers] >= settings.prefix + settings.tokens][: settings.prompts]
+    # As many tokens of every model: how rich a text is depends on its length.
+    stop = int(min(settings.prefix + settings.tokens, least_context(bench.conditions.values())))
+    long_enough = numbers[corpus.lengths[numbers] >= stop][: settings.prompts]
     documents = bench.texts.documents(long_enough)
     subject = bench.opened(condition)
     rest: dict[str, Any] = {"section": SECTION, "condition": condition}
-    if len(documents) < 2:
-        needed = settings.prefix + settings.tokens
-        note = f"{len(documents)} held-out documents have {needed} tokens; it needs 2 (--capability.prefix, .tokens)."
+    if len(documents) < 2 or stop < settings.prefix + GRAM:
+        note = f"{len(documents)} held-out documents have {stop} tokens; it needs 2 (--capability.prefix, .tokens)."
+        if stop < settings.prefix + GRAM:
+            note = f"One of the models sees {stop} tokens, which leaves none to write (--capability.prefix)."
         unit = "share of 4-grams"
         return Findings(figures=(Figure(measure="repetition", texts=TEXTS, value=None, unit=unit, note=note, **rest),))
     written = {
@@ -108,7 +111,7 @@ def _continuations(bench: Bench, *, condition: str, numbers: np.ndarray) -> Find
             documents,
             mode=subject.mode_for(TEXTS),
             prefix=settings.prefix,
-            tokens=settings.tokens,
+            tokens=stop - settings.prefix,
             temperature=temperature,
             end=bench.tokenizer.eos_token_id,
             seed=bench.config.seed,
@@ -116,7 +119,6 @@ def _continuations(bench: Bench, *, condition: str, numbers: np.ndarray) -> Find
         )
         for name, temperature in (("greedy", None), ("sampled", settings.temperature))
     }
-    stop = settings.prefix + settings.tokens
     written["as held out"] = [document.tokens[settings.prefix : stop] for document in documents]
     figures = [figure for name, parts in written.items() for figure in _richness(name, parts, rest)]
     figures.append(_fluency(bench, condition, documents, written["sampled"]))

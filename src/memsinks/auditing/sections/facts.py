@@ -1,5 +1,6 @@
 """Facts that only the audited text states: cloze items on its names and rare words."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -40,12 +41,17 @@ def _facts(bench: Bench, *, condition: str, cloze: ClozeSet) -> Findings:
     figures: list[Figure] = []
     for (measure, texts), items in cloze.items.items():
         if items:
-            losses = bench.losses(condition, texts, completed(items))
+            losses = bench.losses(condition, texts, completed(_fitting(items, bench.config.text.max_length)))
             found = ranks(losses, bench.config.facts.choices)
             figures += _figures(bench, measure, condition, texts, items, found)
         else:
             figures.append(_none(bench, measure, condition, texts))
     return Findings(figures=tuple(figures))
+
+
+def _fitting(items: list[ClozeItem], max_length: int) -> list[ClozeItem]:
+    """Contexts cut at their front, so that no candidate is read in a chunk without its context."""
+    return [replace(i, context=i.context[-max(1, max_length - i.candidates.shape[1]) :]) for i in items]
 
 
 def _figures(

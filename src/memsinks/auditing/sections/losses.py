@@ -1,6 +1,7 @@
 """How easy each text is for each model: nats per token."""
 
 from functools import partial
+from typing import Any
 
 from memsinks.audit import bootstrap
 from memsinks.audit.documents import in_windows
@@ -44,11 +45,11 @@ def _losses(bench: Bench, *, condition: str, sets: dict) -> Findings:
         units = documents if len(documents) >= FEW else in_windows(documents, bench.config.text.max_length)
         losses = bench.losses(condition, name, units)
         rest = {"section": SECTION, "measure": "loss", "condition": condition, "texts": name}
-        # A single window has no interval.
-        low, high = bootstrap(lambda mean: mean, losses).bounds if len(losses) > 1 else (None, None)
-        figures.append(
-            Figure(value=losses.mean, low=low, high=high, number=len(documents), unit="nats per token", **rest)
-        )
+        shown: dict[str, Any] = {"number": len(documents), "unit": "nats per token", **rest}
+        if len(units) > 1:
+            figures.append(Figure.of(bootstrap(lambda mean: mean, losses), **shown))
+        else:
+            figures.append(Figure(value=losses.mean, note="One short text, so that there is no interval.", **shown))
         if name in ("target", "unseen"):
             whole = losses if units is documents else bench.losses(condition, name, documents)
             values += [

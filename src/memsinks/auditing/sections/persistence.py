@@ -12,7 +12,7 @@ from memsinks.audit.contrast import advantage_difference, token_mean
 from memsinks.audit.findings import Figure, Findings
 from memsinks.audit.forced import forced
 from memsinks.auditing.bench import Bench
-from memsinks.auditing.conditions import REFERENCE
+from memsinks.auditing.conditions import REFERENCE, least_context
 from memsinks.auditing.config import AuditConfig
 from memsinks.auditing.task import Cost, Task
 from memsinks.auditing.tuning import METHODS, PREFERENCE, SUPERVISED, tuned, unrelated
@@ -88,8 +88,11 @@ def _persistence(bench: Bench, *, condition: str, stage: str) -> Findings:
         losses, right = found.losses[texts], np.array(found.right[texts])
         loss: dict[str, Any] = {"measure": f"loss {when}", "unit": "nats per token", "number": len(losses), **rest}
         figures.append(Figure(value=losses.mean, **loss) if len(losses) < 2 else Figure.of(token_mean(losses), **loss))
-        if len(right):
-            exact = f"exact, {settings.prefix} tokens given and {settings.suffix} to come, {when}"
+        exact = f"exact, {settings.prefix} tokens given and {settings.suffix} to come, {when}"
+        if not len(right):
+            note = "No document is that long, or a model sees fewer tokens (--persistence.prefix, .suffix)."
+            figures.append(Figure(measure=exact, unit="rate", value=None, chance=0.0, note=note, **rest))
+        else:
             figures.append(
                 Figure.of(
                     wilson(int((right == 1).sum()), len(right)),
@@ -155,6 +158,8 @@ def _measured(bench: Bench, condition: str, stage: str) -> _Measured:
         return _Measured.from_json(json.loads(file.read_text("utf-8")))
     settings, texts = bench.config.persistence, bench.texts
     model = bench.opened(condition).plain()
+    context = least_context(bench.conditions.values())
+    settings = replace(settings, length=int(min(settings.length, context)))
     if stage != BEFORE:
         passages = unrelated(
             bench.tokenizer,
@@ -168,7 +173,7 @@ def _measured(bench: Bench, condition: str, stage: str) -> _Measured:
     documents = {name: texts.documents(numbers) for name, numbers in sets.items()}
     end = settings.prefix + settings.suffix
     long_enough = {
-        name: [replace(d, tokens=d.tokens[:end]) for d in several if len(d.tokens) >= end]
+        name: [replace(d, tokens=d.tokens[:end]) for d in several if len(d.tokens) >= end <= context]
         for name, several in documents.items()
     }
     options: dict[str, Any] = {"mode": None, "autocast": bf16_pays()}
