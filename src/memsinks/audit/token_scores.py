@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from memsinks.audit.chunks import check_readable, chunk_batches, chunks, padded_chunks
 from memsinks.audit.documents import TokenizedDocument
+from memsinks.audit.losses import SLICE_TOKENS
 from memsinks.audit.session import measuring, sequence_id_inputs
 from memsinks.sinks.modes import ModeLike
-
-_SLICE_TOKENS = 1024
-"""Rows of logits turned to float32 at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +79,7 @@ def token_scores(
 
 
 def _sliced(logits: Tensor, tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(logits.split(_SLICE_TOKENS), tokens.split(_SLICE_TOKENS), strict=True))
+    return list(zip(logits.split(SLICE_TOKENS), tokens.split(SLICE_TOKENS), strict=True))
 
 
 def _scores(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memsinks.audit import TokenizedDocument
+from memsinks.audit.chunks import IGNORED
 from memsinks.errors import InputError
-
-IGNORED = -100
 
 
 def padded(documents: Sequence[TokenizedDocument], max_length: int) -> tuple[Tensor, Tensor]:

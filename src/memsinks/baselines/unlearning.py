@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from memsinks.audit import TokenizedDocument
-from memsinks.baselines.text import IGNORED, endless, mean_loss, token_losses
+from memsinks.audit.chunks import IGNORED
+from memsinks.baselines.text import endless, mean_loss, token_losses
 from memsinks.errors import ConfigError
 from memsinks.sinks.families import sites
 
