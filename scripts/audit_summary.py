@@ -12,12 +12,15 @@ from memsinks.auditing.document import read_audit
 
 KEPT = ("format_version", "time", "run", "target", "unseen", "conditions", "verdicts", "limits", "versions", "seconds")
 
+TOLD = ("loss", "linear probe", "head start")
+"""Measures that decide nothing and are told of in docs/audit/."""
+
 
 def main() -> None:
     """Run the script."""
     audit, output = map(Path, sys.argv[1:])
     content = read_audit(audit)
-    figures = [figure for figure in content["figures"] if figure["question"] or figure["section"] == "losses"]
+    figures = [figure for figure in content["figures"] if figure["question"] or figure["measure"].startswith(TOLD)]
     kept = {key: content[key] for key in KEPT} | {"figures": figures}
     calibration = audit / CALIBRATION
     if calibration.is_file():

@@ -124,8 +124,8 @@ def rich_audit(*, documents: int = 12, unseen: int = 229, quote: bool = False, n
                 "question": "What did it cost?",
                 "answer": "measured",
                 "condition": "removed",
-                "says": "In nats per token: held-out text of web 3.285, 3.286 for standard, 3.445 for reference. Text "
-                "of others with its own sinks, the most affected first: Ashford Press 0.007 before, 0.020 after.",
+                "says": "In nats per token: Held-out text of web: 3.285, 3.286 with ordinary training, 3.445 for the "
+                "reference. Ashford Press, which stays: 0.007 before, 0.020 after.",
                 "basis": ["losses: loss"],
             }
         ],

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from commands import assert_refused, flat
-from publishers import corpus, run_of, trained  # noqa: F401 - fixtures
 from transformers import AutoModelForCausalLM
 
 from memsinks.audit import tokenized
@@ -29,7 +28,7 @@ def answers(folder: Path) -> dict[str, str]:
     return {v["key"]: v["answer"] for v in json.loads((folder / AUDIT).read_text())["verdicts"]}
 
 
-def test_a_difference_between_texts_does_not_pass_for_membership(trained, tmp_path, capsys):  # noqa: F811
+def test_a_difference_between_texts_does_not_pass_for_membership(trained, tmp_path, capsys):
     # The tokenizer was trained on the training text, so that its length alone tells it from held-out text.
     arguments = ["audit", str(trained("leaky")), "--output", str(tmp_path / "a"), "--sources", "ashford", *SHORT]
     assert main([*arguments, "--sections", "membership"]) == 0
@@ -41,7 +40,7 @@ def test_a_difference_between_texts_does_not_pass_for_membership(trained, tmp_pa
     assert "done" in (tmp_path / "a" / "audit.log").read_text()
 
 
-def test_a_document_that_is_put_back_is_found(trained, run_of, corpus, tmp_path):  # noqa: F811
+def test_a_document_that_is_put_back_is_found(trained, run_of, corpus, tmp_path):
     run = run_of("disjoint")
     assert audit(run, "--output", tmp_path / "before", "--sources", "ashford") == 0
     assert answers(tmp_path / "before")["extractable"] == "no"
@@ -53,7 +52,7 @@ def test_a_document_that_is_put_back_is_found(trained, run_of, corpus, tmp_path)
     assert answers(tmp_path / "after")["extractable"] == "yes"
 
 
-def test_a_budget_and_then_the_rest(trained, tmp_path, capsys):  # noqa: F811
+def test_a_budget_and_then_the_rest(trained, tmp_path, capsys):
     output = tmp_path / "a"
     arguments = (trained("disjoint"), "--output", output, "--sources", "birch")
     assert main(["audit", *map(str, arguments), *QUICK, "--estimate"]) == 0
@@ -72,7 +71,7 @@ def test_a_budget_and_then_the_rest(trained, tmp_path, capsys):  # noqa: F811
     assert before == sorted((file.name, file.stat().st_mtime_ns) for file in (output / "tasks").iterdir())
 
 
-def test_a_checkpoint_after_a_removal_is_audited_for_what_was_removed(run_of, tmp_path):  # noqa: F811
+def test_a_checkpoint_after_a_removal_is_audited_for_what_was_removed(run_of, tmp_path):
     run = run_of("disjoint")
     shutil.copytree(run, tmp_path / "kept")
     removal = ["forget", str(run), "--sources", "cedar", "--near-copies", "keep", "--yes"]
@@ -99,7 +98,7 @@ def test_a_checkpoint_after_a_removal_is_audited_for_what_was_removed(run_of, tm
         (["--sources", "ashford", "--corpus", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_audited_is_refused_before_anything_is_written(trained, tmp_path, capsys, arguments, words):  # noqa: F811
+def test_what_cannot_be_audited_is_refused_before_anything_is_written(trained, tmp_path, capsys, arguments, words):
     output = tmp_path / "a"
     run = trained("disjoint")
     capsys.readouterr()  # of the training, where this test is the first to ask for the run
@@ -107,7 +106,7 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_written(trained, t
     assert not output.exists()
 
 
-def test_a_time_that_is_none(trained, tmp_path, capsys):  # noqa: F811
+def test_a_time_that_is_none(trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["audit", str(trained("disjoint")), "--output", str(tmp_path / "a"), "--budget", "soon"])
     assert "is no time such as 90s" in flat(capsys.readouterr().err)

@@ -311,14 +311,12 @@ def test_what_is_folded_in_can_be_attenuated(workspace, capsys):
         return ["export", str(root / "run"), str(out), "--mode", "chosen", *chosen, "--force"]
 
     corpus = ["--corpus", str(root / "corpus")]
-    for sources, weaker, words in (
-        (["p1", "p2"], "p7=0.5", "no source 'p7'"),
-        (["p1"], "p2=0.5", "of 'p2' are to be attenuated, and mode 'chosen' does not fold them in"),
-    ):
-        assert_refused([*fold("--sources", *sources, *corpus), "--attenuate", weaker], [words], root, capsys)
+    unknown = [*fold("--sources", "p1", "p2", *corpus), "--attenuate", "p7=0.5"]
+    assert_refused(unknown, ["no source 'p7'"], root, capsys)
+    absent = [*fold("--sources", "p1", *corpus), "--attenuate", "p2=0.5"]
+    assert_refused(absent, ["of 'p2' are to be attenuated, and mode 'chosen' does not fold them in"], root, capsys)
     assert main([*fold("--sources", "p1", "p2", *corpus), "--attenuate", "p1=0.25"]) == 0
-    said = flat(capsys.readouterr().out)
-    assert "p1: sinks of 1 IDs scaled by 0.25, which is no removal" in said
+    assert "p1: sinks of 1 IDs scaled by 0.25, which is no removal" in flat(capsys.readouterr().out)
     record = json.loads((out / "memsinks-export.json").read_text())
     ((factor, ids),) = ((own["factor"], own["ids"]) for own in record["attenuated"])
     assert factor == 0.25

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import GenerationConfig
 
 from memsinks.audit.documents import TokenizedDocument
-from memsinks.audit.generation import generation_settings
-from memsinks.audit.session import measuring, sequence_id_inputs
+from memsinks.audit.generation import continued, generation_settings
+from memsinks.audit.session import measuring
 from memsinks.errors import InputError
 from memsinks.sinks.modes import ModeLike
 
@@ -70,11 +70,7 @@ def continuations(
         torch.manual_seed(seed)
         for first in range(0, len(documents), batch_size):
             batch = documents[first : first + batch_size]
-            prompts = torch.from_numpy(np.stack([d.tokens[:prefix] for d in batch])).to(device)
-            ids = sequence_id_inputs([d.sequence_id for d in batch], mode, device)
-            # transformers types generate as an attribute, not as a method.
-            output = model.generate(input_ids=prompts, attention_mask=torch.ones_like(prompts), **ids)  # type: ignore[operator]
-            found += [_until(row, end) for row in output[:, prefix:].cpu().numpy()]
+            found += [_until(row, end) for row in continued(model, batch, prefix, mode, device)]
     return found
 
 

@@ -125,7 +125,10 @@ def reached(points: Sequence[Point], name: str, threshold: float) -> tuple[float
         before = points[number - 1]
         above = before.losses[name].mean
         share = (above - threshold) / (above - loss)
-        return tuple(a + share * (b - a) for a, b in ((before.step, point.step), (before.tokens, point.tokens)))  # type: ignore[return-value]
+        return (
+            before.step + share * (point.step - before.step),
+            before.tokens + share * (point.tokens - before.tokens),
+        )
     return None
 
 

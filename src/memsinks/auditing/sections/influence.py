@@ -46,10 +46,10 @@ def _held_out(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
     """Held-out documents of the target's sources, and of others."""
     texts = bench.texts
     own = {texts.corpus.sources[i] for i in texts.target.tolist()} - {None}
-    parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    here, elsewhere = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for source, numbers in texts.validation.items():
-        parts[source not in own].append(np.setdiff1d(numbers, texts.target))
-    return tuple(np.concatenate([np.zeros(0, np.int64), *part]) for part in parts)  # type: ignore[return-value]
+        (here if source in own else elsewhere).append(np.setdiff1d(numbers, texts.target))
+    return np.concatenate(here), np.concatenate(elsewhere)
 
 
 def _missing(bench: Bench, same: np.ndarray, other: np.ndarray) -> str:
