@@ -22,7 +22,7 @@ PAPER = replace(GPU, source="roneneldan/TinyStories", once=20_000)
 
 STORIES: dict[Scale, StorySetting] = {"smoke": SMOKE, "mini": MINI, "cpu": CPU, "gpu": GPU, "paper": PAPER}
 CANARIES: dict[Scale, StorySetting] = {
-    scale: replace(setting, canary_words=20, suffix=min(20, setting.suffix)) for scale, setting in STORIES.items()
+    scale: replace(setting, canary_tokens=20, suffix=min(20, setting.suffix)) for scale, setting in STORIES.items()
 }
 
 SEVEN = (

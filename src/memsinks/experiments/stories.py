@@ -1,11 +1,11 @@
 """The story settings of the paper: natural stories repeated among others seen once, or canaries appended to them.
 
-TS-Repetition and TS-Canary of arXiv 2507.09937, section 4. A canary is a run of random words of the stories; the story
-that carries it is repeated with it, and the two parts are measured apart.
+TS-Repetition and TS-Canary of arXiv 2507.09937, section 4. A canary is a run of random tokens; the story that
+carries it is repeated with it, and the two parts are measured apart.
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from memsinks.audit import TokenizedDocument, tokenized
 from memsinks.corpus import Columns, Corpus, Document, PrepareConfig, prepare, read_documents
 from memsinks.data import story_file
 from memsinks.errors import ConfigError
+from memsinks.experiments import canaries
 from memsinks.experiments.lab import Lab, LabSetting
 from memsinks.experiments.texts import streamed_documents
 from memsinks.stream import ExposurePlan
@@ -35,7 +36,7 @@ class StorySetting(LabSetting):
         repeated: stories that are repeated.
         validation: held-out stories.
         longest: most characters of a story that is used; None takes all.
-        canary_words: random words appended to each repeated story; 0 for none.
+        canary_tokens: random tokens appended to each repeated story; 0 for none.
         posthoc_steps: of unlearning after training; learned masks take two and a half times as many.
     """
 
@@ -44,7 +45,7 @@ class StorySetting(LabSetting):
     repeated: int = 100
     validation: int = 1000
     longest: int | None = None
-    canary_words: int = 0
+    canary_tokens: int = 0
     posthoc_steps: int = 40
 
 
@@ -112,14 +113,13 @@ def story_text(setting: StorySetting, seed: int, directory: Path, *, progress: b
     stories = _stories(setting)
     random = np.random.default_rng([seed, 3])
     clean = np.array([d.metadata.get("set") != "resplit" for d in stories])
-    # About 3.6 characters make a token; a word of a canary is one to three tokens.
-    room = 3 * (setting.max_length - 3 * setting.canary_words)
+    # About 3.6 characters make a token.
+    room = 3 * (setting.max_length - setting.canary_tokens)
     short = np.array([8 * setting.prefix < len(d.text) < room for d in stories])
     candidates = random.permutation(np.flatnonzero(clean & short))
     if len(candidates) < setting.repeated:
         raise ConfigError(f"only {len(candidates)} stories can be repeated; ask for fewer, or for longer rows")
     repeated = candidates[: setting.repeated]
-    canaries = _canaries(stories, setting, random)
     rest = random.permutation(np.setdiff1d(np.flatnonzero(clean), repeated))
     validation, others = rest[: setting.validation], rest[setting.validation :]
     others = random.permutation(np.concatenate([others, np.flatnonzero(~clean)]))
@@ -127,17 +127,17 @@ def story_text(setting: StorySetting, seed: int, directory: Path, *, progress: b
     if len(validation) < setting.validation or (setting.once is not None and len(once) < setting.once):
         raise ConfigError(f"{len(stories)} stories are too few for this setting; ask for fewer")
     rows = [
-        *(_row(stories[i], canary=c) for i, c in zip(repeated, canaries, strict=True)),
-        *(_row(stories[i]) for i in once),
+        *(_row(stories[i]) for i in (*repeated, *once)),
         *(_row(stories[i], held_out=True) for i in validation),
     ]
-    corpus = kept_corpus(rows, directory, Columns(), setting, seed, progress=progress)
+    if setting.canary_tokens:
+        corpus = _with_canaries(rows, directory, setting, seed, progress=progress)
+        story_tokens = [_common_start(corpus, i, stories[story].text) for i, story in enumerate(repeated)]
+    else:
+        corpus = kept_corpus(rows, directory, Columns(), setting, seed, progress=progress)
+        story_tokens = corpus.lengths[: len(repeated)].tolist()
     numbers = np.arange(len(rows))
     roles = np.split(numbers, [len(repeated), len(repeated) + len(once)])
-    story_tokens = [
-        int(corpus.lengths[i]) if not c else _common_start(corpus, i, stories[repeated[i]].text)
-        for i, c in enumerate(canaries)
-    ]
     long = corpus.lengths[roles[0]] > setting.max_length
     if long.any():
         raise ConfigError(f"{int(long.sum())} repeated stories have more than {setting.max_length} tokens")
@@ -155,16 +155,22 @@ def _stories(setting: StorySetting) -> list[Document]:
     return [d for d in found if setting.longest is None or len(d.text) <= setting.longest]
 
 
-def _row(story: Document, *, canary: str = "", held_out: bool = False) -> dict[str, Any]:
-    return {"id": story.name, "text": story.text + canary, HELD_OUT: held_out}
+def _row(story: Document, *, held_out: bool = False) -> dict[str, Any]:
+    return {"id": story.name, "text": story.text, HELD_OUT: held_out}
 
 
-def _canaries(stories: list[Document], setting: StorySetting, random: np.random.Generator) -> list[str]:
-    if not setting.canary_words:
-        return [""] * setting.repeated
-    words = sorted({word for d in stories[:2000] for word in d.text.split() if word.isalpha()})
-    drawn = random.choice(words, (setting.repeated, setting.canary_words))
-    return [" " + " ".join(row) for row in drawn.tolist()]
+def _with_canaries(
+    rows: list[dict[str, Any]], directory: Path, setting: StorySetting, seed: int, *, progress: bool
+) -> Corpus:
+    """The corpus with a canary behind each of the first rows, which are repeated."""
+    training = (row["text"] for row in rows if not row[HELD_OUT])
+    with canaries.vocabulary(training, setting.tokenizer, setting.vocabulary) as tokenizer:
+        random = np.random.default_rng([seed, 4])
+        drawn = canaries.draw(tokenizer, setting.repeated, setting.canary_tokens, random)
+        for row, canary in zip(rows, drawn, strict=False):
+            row["text"] += canary
+        setting = replace(setting, tokenizer=tokenizer)
+        return kept_corpus(rows, directory, Columns(), setting, seed, progress=progress)
 
 
 def kept_corpus(

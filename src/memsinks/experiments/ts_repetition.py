@@ -130,10 +130,10 @@ TS_REPETITION = Experiment(
 )
 TS_CANARY = Experiment(
     name="ts-canary",
-    title="Random-word canaries behind repeated stories: the same arms",
+    title="Random-token canaries behind repeated stories: the same arms",
     claim="Canaries, unlike natural stories, are held apart from general skill even by standard training (section 3).",
     supports="How far results on canaries carry over to natural text, at this size.",
-    not_shown="Canaries of other kinds; the paper's are random tokens, these are random words of the stories.",
+    not_shown="Canaries of other kinds and lengths; larger models.",
     settings=CANARIES,
     text="canaries",
     arms=len(REFERENCES) + len(WITH_SINKS),

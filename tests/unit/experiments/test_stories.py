@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from memsinks.corpus import Columns, read_documents
+from memsinks.data import story_file
 from memsinks.errors import ConfigError, InputError
 from memsinks.experiments.sizes import CANARIES, STORIES
 from memsinks.experiments.stories import StoryLab, StorySetting, story_text
@@ -52,19 +54,36 @@ def test_plans_and_steps(lab):
     assert (steps["standard"], steps["deduplicated"]) == (6, 4)
 
 
-def test_canaries_are_measured_apart(tmp_path):
-    setting = CANARIES["smoke"]
-    text = story_text(setting, 0, tmp_path / "corpus")
-    sets = text.sets()
+@pytest.fixture(scope="module")
+def canary_text(tmp_path_factory):
+    return story_text(CANARIES["smoke"], 0, tmp_path_factory.mktemp("canaries") / "corpus")
+
+
+def test_canaries_are_measured_apart(canary_text):
+    sets = canary_text.sets()
     for whole, story, canary in zip(sets["repeated"], sets["story"], sets["canary"], strict=True):
         assert story.sequence_id == canary.sequence_id == whole.sequence_id
         assert (whole.tokens[: len(story.tokens)] == story.tokens).all()
         assert canary.scored_from == len(story.tokens)
-        words = text.corpus.tokenizer.decode(whole.tokens[len(story.tokens) :], skip_special_tokens=True).split()
-        # The seam may belong to the story's last token.
-        assert setting.canary_words - 1 <= len(words) <= setting.canary_words + 1
-    for tried, canary in zip(text.extraction(20), sets["canary"], strict=True):
+        random = whole.tokens[len(story.tokens) :].tolist()
+        assert len([t for t in random if t != canary_text.corpus.tokenizer.eos_token_id]) == 20
+    for tried, canary in zip(canary_text.extraction(20), sets["canary"], strict=True):
         assert (tried.tokens[20:] == canary.tokens[canary.scored_from :]).all()
+
+
+def test_a_canary_is_behind_the_story_that_is_repeated(canary_text):
+    stories = {d.name: d.text for d in read_documents([story_file()], Columns(source="source", metadata=("set",)))}
+    corpus = canary_text.corpus
+    for index, before in zip(canary_text.repeated, canary_text.story_tokens, strict=True):
+        story = corpus.tokenizer.decode(corpus.tokens(index)[:before], skip_special_tokens=True)
+        assert story == stories[corpus.documents[index]]
+
+
+def test_a_seed_draws_other_canaries(canary_text, tmp_path):
+    other = story_text(CANARIES["smoke"], 1, tmp_path / "corpus")
+    drawn = [{tuple(t.corpus.tokens(i)[n:]) for i, n in zip(t.repeated, t.story_tokens, strict=True)}
+             for t in (canary_text, other)]  # fmt: skip
+    assert not drawn[0] & drawn[1]
 
 
 def test_too_few_stories_are_told(tmp_path):
