@@ -8,7 +8,24 @@ import pytest
 from memsinks.corpus.tokenizer import load_tokenizer
 from memsinks.experiments.canaries import draw, vocabulary
 
-WORDS = "the cat sat on a mat and saw two birds in one tree while rain fell over old town walls at noon".split()
+WORDS = (
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "saw",
+    "two",
+    "birds",
+    "in",
+    "one",
+    "tree",
+    "while",
+    "rain",
+    "fell",
+)
 
 
 @pytest.fixture(scope="module")
