@@ -31,8 +31,8 @@ def vocabulary(texts: Iterable[str], tokenizer: str | None, size: int) -> Iterat
 def draw(tokenizer: str, count: int, length: int, random: np.random.Generator) -> list[str]:
     """Random texts of exactly ``length`` tokens each, which begin with a blank.
 
-    Every token is drawn evenly from those of the vocabulary that stay what they are behind the tokens before them:
-    " w" and "as" would be read again as " was".
+    Every token is drawn evenly from those of the vocabulary that can be printed, since a corpus refuses NUL, and that
+    stay what they are behind the tokens before them: " w" and "as" would be read again as " was".
     """
     loaded = load_tokenizer(tokenizer)
     ordinary = np.setdiff1d(np.arange(len(loaded)), loaded.all_special_ids)
@@ -45,6 +45,10 @@ def _canary(tokenizer: Any, ordinary: np.ndarray, length: int, random: np.random
     while len(tokens) < length:
         longer = [*tokens, int(random.choice(ordinary))]
         text = tokenizer.decode(longer, clean_up_tokenization_spaces=False)
-        if text.startswith(" ") and tokenizer(text, add_special_tokens=False)["input_ids"] == longer:
+        if (
+            text.startswith(" ")
+            and text.isprintable()
+            and tokenizer(text, add_special_tokens=False)["input_ids"] == longer
+        ):
             tokens, canary = longer, text
     return canary

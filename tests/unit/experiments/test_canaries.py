@@ -62,6 +62,7 @@ def test_no_special_token_is_drawn(tokenizer):
     loaded = load_tokenizer(tokenizer)
     drawn = {t for c in draw(tokenizer, 200, 10, np.random.default_rng(3)) for t in loaded(c)["input_ids"]}
     assert not drawn & set(loaded.all_special_ids)
+    assert "\0" not in loaded.decode(sorted(drawn))
     assert len(drawn) > 100
 
 
