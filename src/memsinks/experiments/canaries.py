@@ -45,10 +45,7 @@ def _canary(tokenizer: Any, ordinary: np.ndarray, length: int, random: np.random
     while len(tokens) < length:
         longer = [*tokens, int(random.choice(ordinary))]
         text = tokenizer.decode(longer, clean_up_tokenization_spaces=False)
-        if (
-            text.startswith(" ")
-            and text.isprintable()
-            and tokenizer(text, add_special_tokens=False)["input_ids"] == longer
-        ):
+        usable = text.startswith(" ") and text.isprintable()
+        if usable and tokenizer(text, add_special_tokens=False)["input_ids"] == longer:
             tokens, canary = longer, text
     return canary
