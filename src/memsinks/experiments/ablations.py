@@ -9,6 +9,7 @@ from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import STORIES
 from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import (
+    DEDUPLICATED,
     PAPER,
     SINK_MODES,
     SINKS,
@@ -175,7 +176,7 @@ def _one_mask(base: Arm) -> Arm:
 
 PACKED_BATCH = 12
 """Rows of 256 tokens without padding that hold about as many tokens as 16 rows of one story."""
-EXPOSURES = (2, 4, 16, 64, 256)
+EXPOSURES = (1, 2, 4, 16, 64, 256)
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 NOISE = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
 
@@ -246,7 +247,7 @@ ABLATIONS = (
         "From how many exposures on a story is memorised, and what sinks then hold.",
         Ablation(
             {
-                "Standard": [(n, _exposed(STANDARD, n)) for n in EXPOSURES],
+                "Standard": [(n, DEDUPLICATED if n == 1 else _exposed(STANDARD, n)) for n in EXPOSURES],
                 "Recommended": [(n, _exposed(SINKS, n)) for n in EXPOSURES],
             },
             "exposures",
