@@ -22,7 +22,12 @@ SETS = ("repeated", "validation", "general")
 DEDUPLICATED = Arm(name="deduplicated", label="Deduplicated: each story once", exposures=1)
 UNSEEN = Arm(name="unseen", label="No stories", exposures=0)
 LEVELS = ("moderate", "heavy")
-REGIMES = {"standard": "Standard", "sinks": "Sinks, recommended", "sinks_paper": "Sinks, paper's setting"}
+REGIMES = {
+    "standard": "Standard",
+    "sinks": "Sinks, recommended",
+    "sinks_slow": "Sinks, recommended, learning rate x1",
+    "sinks_paper": "Sinks, paper's setting",
+}
 BUDGET = "sinks_budget_heavy"
 LABELS = {
     DEDUPLICATED.name: DEDUPLICATED.label,
@@ -37,7 +42,8 @@ def mixture_arms(setting: MixtureSetting) -> list[Arm]:
     """The arms of a setting, in the order in which they are trained.
 
     The recommended sinks are in proportion to the MLP, and for the stories alone, by their source: general text that is
-    gone through more than once is no text that somebody will ask to remove.
+    gone through more than once is no text that somebody will ask to remove. Fast sinks take what is common to a domain
+    too, so there is an arm whose sinks learn no faster than shared weights.
     """
     recommended = BEST | {
         "sinks.pool": setting.pool,
@@ -45,7 +51,13 @@ def mixture_arms(setting: MixtureSetting) -> list[Arm]:
         "exposures.govern": "sources",
         "exposures.govern_values": (DOMAIN,),
     }
-    settings: dict[str, Mapping[str, Any]] = {"standard": {}, "sinks": recommended, "sinks_paper": PAPER}
+    slow = recommended | {"optimizer.sink_lr_multiplier": 1.0}
+    settings: dict[str, Mapping[str, Any]] = {
+        "standard": {},
+        "sinks": recommended,
+        "sinks_slow": slow,
+        "sinks_paper": PAPER,
+    }
     arms = [DEDUPLICATED, UNSEEN]
     for level in LEVELS:
         for regime, chosen in settings.items():
