@@ -8,10 +8,12 @@ from memsinks.experiments.memory import arm_rows, curve_rows, memory_rows
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import CANARIES, STORIES
 from memsinks.experiments.stories import StoryLab
-from memsinks.experiments.story_arms import REFERENCES, SINKS, SINKS_PAPER, STANDARD, UNSEEN, UNSEEN_STEPS
+from memsinks.experiments.story_arms import REFERENCES, SINKS, SINKS_PAPER, STANDARD, UNSEEN, UNSEEN_STEPS, rate
 from memsinks.report.plots import Panel, Series
 
 WITH_SINKS = (SINKS_PAPER, SINKS)
+WITH_RATES = (*WITH_SINKS, rate(3))
+"""On natural stories also sinks that learn a little slower: forgetting for skill."""
 SHOWN = "own", "off", "placebo", "all"
 COLUMNS = {
     "repeated": "repeated",
@@ -51,16 +53,16 @@ def measure_arms(lab: StoryLab, arms: Sequence[Arm], documents: str = "repeated"
 
 
 def _run(lab: StoryLab) -> list[Row]:
-    return measure_arms(lab, (*REFERENCES, *WITH_SINKS))
+    return measure_arms(lab, (*REFERENCES, *WITH_RATES))
 
 
 def _run_canaries(lab: StoryLab) -> list[Row]:
     return measure_arms(lab, (*REFERENCES, *WITH_SINKS), documents="canary")
 
 
-def _table_rows() -> list[tuple[str, str, str]]:
+def _table_rows(with_sinks: Sequence[Arm]) -> list[tuple[str, str, str]]:
     rows = [(arm.label, arm.name, "plain") for arm in REFERENCES]
-    return rows + [(f"{arm.label}: {mode}", arm.name, mode) for arm in WITH_SINKS for mode in SHOWN]
+    return rows + [(f"{arm.label}: {mode}", arm.name, mode) for arm in with_sinks for mode in SHOWN]
 
 
 def _tables(outcome: Outcome) -> list[Table]:
@@ -70,7 +72,7 @@ def _tables(outcome: Outcome) -> list[Table]:
         "stricter column, trained for as many steps."
     )
     columns = COLUMNS | {"forgetting, equal steps": "forgetting_steps"}
-    return [arms_table(outcome, "TS-Repetition", _table_rows(), columns, note)]
+    return [arms_table(outcome, "TS-Repetition", _table_rows(WITH_RATES), columns, note)]
 
 
 def _canary_tables(outcome: Outcome) -> list[Table]:
@@ -81,7 +83,7 @@ def _canary_tables(outcome: Outcome) -> list[Table]:
         "Losses in nats per token, of the natural story and of the canary behind it. Extraction, forgetting and the "
         "others are of canaries."
     )
-    return [arms_table(outcome, "TS-Canary", _table_rows(), columns, note)]
+    return [arms_table(outcome, "TS-Canary", _table_rows(WITH_SINKS), columns, note)]
 
 
 def curve_panel(outcome: Outcome, title: str, lines: Sequence[tuple[str, str, str, str]]) -> Panel:
@@ -123,7 +125,7 @@ TS_REPETITION = Experiment(
     not_shown="Larger models, other text, attacks beyond greedy extraction.",
     settings=STORIES,
     text="stories",
-    arms=len(REFERENCES) + len(WITH_SINKS),
+    arms=len(REFERENCES) + len(WITH_RATES),
     run=_run,
     tables=_tables,
     figures=_figures,
