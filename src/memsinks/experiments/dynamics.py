@@ -47,22 +47,28 @@ def _run(lab: StoryLab) -> list[Row]:
         for cycle, after, mode, loss in _cycles(lab, arm):
             step = cycle * (AFTER[-1] + 1) + after
             rows.append(Row(arm=arm.name, measure="tracked", mode=mode, x=float(step), value=loss))
-    return rows + _rises(rows)
+    return rows + _kept(rows)
 
 
-def _rises(rows: list[Row]) -> list[Row]:
-    """How much of the loss comes back in a gap, over the second half of the cycles."""
+def _kept(rows: list[Row]) -> list[Row]:
+    """What an exposure teaches and what the gap after it takes back, as means over all gaps but the first.
+
+    Both are told from the lowest loss within the gap: Adam's momentum goes on teaching the story for some steps after
+    its exposure.
+    """
     found = []
     length = AFTER[-1] + 1
     for arm in ARMS:
         for mode in arm.modes[:2] or ("plain",):
             losses = {int(r.x or 0): r.value for r in rows if (r.arm, r.mode) == (arm.name, mode)}
-            last = max(losses) // length
-            half = range(last // 2, last + 1)
-            rises = [losses[c * length + AFTER[-1]] - losses[c * length] for c in half]
-            ends = [losses[c * length] for c in half]
-            found.append(Row(arm=arm.name, measure="rise", mode=mode, value=float(np.mean(rises))))
-            found.append(Row(arm=arm.name, measure="after_exposure", mode=mode, value=float(np.mean(ends))))
+            starts = range(length, max(losses), length)
+            lowest = [min(losses[start + after] for after in AFTER) for start in starts]
+            learned = float(np.mean([losses[start - 1] - low for start, low in zip(starts, lowest, strict=True)]))
+            lost = float(np.mean([losses[start + AFTER[-1]] - low for start, low in zip(starts, lowest, strict=True)]))
+            values = {"learned": learned, "lost": lost, "last": losses[max(losses)]}
+            if learned > 0:
+                values["share_lost"] = lost / learned
+            found += [Row(arm=arm.name, measure=name, mode=mode, value=value) for name, value in values.items()]
     return found
 
 
@@ -133,17 +139,22 @@ def _loss(model: Any, documents: list[TokenizedDocument], mode: ModeKind | None,
 
 
 def _tables(outcome: Outcome) -> list[Table]:
+    columns = {
+        "learned from an exposure": "learned",
+        "lost in the gap after it": "lost",
+        "share lost": "share_lost",
+        "at the end": "last",
+    }
     rows = []
     for arm in ARMS:
         for mode in arm.modes[:2] or ("plain",):
             label = arm.label if mode == "plain" else f"{arm.label}: {mode}"
-            rows.append([label, *(cell(outcome.get(arm.name, m, mode)) for m in ("after_exposure", "rise"))])
+            rows.append([label, *(cell(outcome.get(arm.name, measure, mode)) for measure in columns.values())])
     note = (
-        f"Nats per token of the tracked stories, over the second half of the cycles; a gap is {AFTER[-1]} steps on "
-        "other stories."
+        f"Nats per token of the tracked stories; a gap is {AFTER[-1]} steps on other stories. What is learned is told "
+        "from the lowest loss in the gap: Adam's momentum goes on teaching for some steps after the exposure."
     )
-    header = ["", "right after an exposure", "rise in a gap"]
-    return [Table("What stays of a story", header, rows, note)]
+    return [Table("What stays of a story", ["", *columns], rows, note)]
 
 
 def _figures(outcome: Outcome) -> dict[str, list[Panel]]:
