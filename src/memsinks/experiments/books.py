@@ -122,7 +122,7 @@ class BookText:
         """What losses are measured on, by name."""
         return self.measured
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+    def extraction(self) -> list[TokenizedDocument]:
         """The measured passages of chapters that are trained on."""
         return [passage for book in self.chapters for passage in self.measured[f"{book}/train"]]
 

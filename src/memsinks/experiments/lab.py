@@ -94,8 +94,8 @@ class LabText(Protocol):
     def sets(self) -> dict[str, list[TokenizedDocument]]:
         """What losses are measured on, by name."""
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
-        """What extraction is tried on, given ``prefix`` tokens of each."""
+    def extraction(self) -> list[TokenizedDocument]:
+        """What extraction is tried on."""
 
 
 S = TypeVar("S", bound=LabSetting)
@@ -248,23 +248,36 @@ class Lab(Generic[S, T]):
     def extraction(
         self, model: Any, mode: ModeLike | None = None, documents: Sequence[TokenizedDocument] | None = None
     ) -> dict[str, Any]:
-        """How much of the text, or of these documents, comes out word for word; ``documents`` has what each gave."""
-        found = greedy_extraction(
-            model,
-            self.text.extraction(self.setting.prefix) if documents is None else documents,
-            mode=mode,
-            prefix=self.setting.prefix,
-            suffix=self.setting.suffix,
-            autocast=bf16_pays(),
-            skip_short=True,
-        )
-        given = {d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found.documents}
+        """How much of the text, or of these documents, comes out word for word; ``documents`` has what each gave.
+
+        A model is given the first tokens of a document, or all of its context where that is longer.
+        """
+        prompts: dict[int, list[TokenizedDocument]] = {}
+        for document in self.text.extraction() if documents is None else documents:
+            prompts.setdefault(self._prompt(document), []).append(document)
+        found = [
+            one
+            for prefix, alike in prompts.items()
+            for one in greedy_extraction(
+                model,
+                alike,
+                mode=mode,
+                prefix=prefix,
+                suffix=self.setting.suffix,
+                autocast=bf16_pays(),
+                skip_short=True,
+            ).documents
+        ]
+        exact = sum(one.exact for one in found)
         return {
-            "rate": found.rate,
-            "exact": found.exact_count,
-            "tried": len(found.documents),
-            "documents": given,
+            "rate": exact / len(found),
+            "exact": exact,
+            "tried": len(found),
+            "documents": {d.name: {"generated": d.generated.tolist(), "matching": d.longest_match} for d in found},
         }
+
+    def _prompt(self, document: TokenizedDocument) -> int:
+        return max(self.setting.prefix, document.scored_from)
 
     def kept(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """A further measurement, as JSON: computed once, then read back as long as ``key`` is the same."""
@@ -335,6 +348,7 @@ class Lab(Generic[S, T]):
     def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm, start: str | None) -> str:
         # What is at its default stays out, so that a key that is new leaves what was measured before valid.
         default = dict(flat_values(RunConfig()))
+        prompts = {self._prompt(document) for document in self.text.extraction()}
         description = {
             "version": version("memsinks"),
             "settings": {k: v for k, v in flat_values(config) if k not in _PATHS and v != default[k]},
@@ -342,7 +356,7 @@ class Lab(Generic[S, T]):
             "modes": arm.modes,
             **({} if arm.chosen is None else {"chosen": repr(arm.chosen(self.text))}),
             "sets": {name: [(d.name, d.scored_from) for d in docs] for name, docs in self.text.sets().items()},
-            "extraction": [self.setting.prefix, self.setting.suffix],
+            "extraction": [self.setting.prefix, self.setting.suffix, *sorted(prompts - {self.setting.prefix})],
             "bf16": bf16_pays(),
             **({} if start is None else {"start": start}),
             **({} if arm.adapter is None else {ADAPTER: repr(arm.adapter)}),

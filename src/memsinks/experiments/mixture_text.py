@@ -128,7 +128,7 @@ class MixtureText:
             "general": tokenized(self.corpus, self.general_validation),
         }
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+    def extraction(self) -> list[TokenizedDocument]:
         """What extraction is tried on: the stories of the training text."""
         return tokenized(self.corpus, self.domain)
 

@@ -69,7 +69,7 @@ class PassageText:
         """What is measured: governed passages, other chapters of the same novels, and general text."""
         return {name: self.documents(getattr(self, name)) for name in ("governed", "held_out", "validation")}
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+    def extraction(self) -> list[TokenizedDocument]:
         """What extraction is tried on: the governed passages."""
         return self.documents(self.governed)
 

@@ -88,7 +88,7 @@ class QuickstartText:
         """Stories by role."""
         return {name: tokenized(self.corpus, indices) for name, indices in self.roles.items()}
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+    def extraction(self) -> list[TokenizedDocument]:
         """The repeated stories."""
         return self.sets()["repeated"]
 
@@ -122,7 +122,7 @@ def quickstart(config: QuickstartConfig, output: Path, *, progress: bool = True)
         if folder.exists():
             shutil.rmtree(folder)
         write(model, folder, tokenizer=corpus.tokenizer)
-    results = outcome(measured, corpus, lab.text.extraction(config.prefix), config.prefix) | {
+    results = outcome(measured, corpus, lab.text.extraction(), config.prefix) | {
         "format_version": 1,
         "seed": config.seed,
         "config": asdict(config),

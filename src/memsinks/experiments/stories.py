@@ -86,13 +86,10 @@ class StoryText:
             found["canary"] = [TokenizedDocument(d.name, d.tokens, d.sequence_id, n) for d, n in whole]
         return found
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
-        """What extraction is tried on: the repeated stories, or their canaries with ``prefix`` tokens before them."""
-        if "canary" not in (sets := self.sets()):
-            return sets["repeated"]
-        return [
-            TokenizedDocument(d.name, d.tokens[max(0, d.scored_from - prefix) :], d.sequence_id) for d in sets["canary"]
-        ]
+    def extraction(self) -> list[TokenizedDocument]:
+        """What extraction is tried on: the repeated stories, or their canaries, given the story before each."""
+        sets = self.sets()
+        return sets["canary"] if "canary" in sets else sets["repeated"]
 
 
 class StoryLab(Lab[StorySetting, StoryText]):

@@ -59,7 +59,7 @@ class TrialText:
         found = {name: self._passages(documents) for name, documents in chosen.items()}
         return {name: passages for name, passages in found.items() if len(passages) > 1}
 
-    def extraction(self, prefix: int) -> list[TokenizedDocument]:
+    def extraction(self) -> list[TokenizedDocument]:
         """The measured passages of the target."""
         return self.sets()["target"]
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from memsinks.audit import DocumentExtraction, ExtractionResult
 from memsinks.corpus import Columns, read_documents
 from memsinks.data import story_file
 from memsinks.errors import ConfigError, InputError
@@ -67,8 +68,7 @@ def test_canaries_are_measured_apart(canary_text):
         assert canary.scored_from == len(story.tokens)
         random = whole.tokens[len(story.tokens) :].tolist()
         assert len([t for t in random if t != canary_text.corpus.tokenizer.eos_token_id]) == 20
-    for tried, canary in zip(canary_text.extraction(20), sets["canary"], strict=True):
-        assert (tried.tokens[20:] == canary.tokens[canary.scored_from :]).all()
+    assert [d.scored_from for d in canary_text.extraction()] == canary_text.story_tokens.tolist()
 
 
 def test_a_canary_is_behind_the_story_that_is_repeated(canary_text):
@@ -77,6 +77,29 @@ def test_a_canary_is_behind_the_story_that_is_repeated(canary_text):
     for index, before in zip(canary_text.repeated, canary_text.story_tokens, strict=True):
         story = corpus.tokenizer.decode(corpus.tokens(index)[:before], skip_special_tokens=True)
         assert story == stories[corpus.documents[index]]
+
+
+def test_a_canary_is_extracted_from_its_whole_story(tmp_path, monkeypatch):
+    """A model that has memorised a story from its beginning need not know it from the middle."""
+    lab = StoryLab(CANARIES["smoke"], 0, tmp_path, progress=False)
+    answers = {d.name: d.tokens for d in lab.text.sets()["canary"]}
+    wrong = lab.text.corpus.documents[lab.text.repeated[0]]
+
+    def recites(model, documents, *, prefix, suffix, **options):
+        found = []
+        for document in documents:
+            expected = answers[document.name][prefix : prefix + suffix]
+            generated = expected + 1 if document.name == wrong else expected
+            found.append(DocumentExtraction(document.name, document.tokens[:prefix], expected, generated))
+        return ExtractionResult(tuple(found), (), prefix, suffix)
+
+    monkeypatch.setattr("memsinks.experiments.lab.greedy_extraction", recites)
+    found = lab.extraction(None)
+    assert (found["exact"], found["tried"]) == (3, 4)
+    for index, begin in zip(lab.text.repeated, lab.text.story_tokens, strict=True):
+        name = lab.text.corpus.documents[index]
+        canary = lab.text.corpus.tokens(index)[begin : begin + 10].tolist()
+        assert (found["documents"][name]["generated"] == canary) == (name != wrong)
 
 
 def test_a_seed_draws_other_canaries(canary_text, tmp_path):
