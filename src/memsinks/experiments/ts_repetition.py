@@ -83,7 +83,7 @@ def _canary_tables(outcome: Outcome) -> list[Table]:
     note = (
         "Losses in nats per token, of the natural story and of the canary behind it. Extraction, "
         "given the whole story, forgetting and removable memory are of canaries. Even chances for every token would "
-        "cost the logarithm of the vocabulary; a model that never saw a canary expects a sentence there, and loses more."
+        "cost the logarithm of the vocabulary; a model that never saw a canary expects a sentence there and loses more."
     )
     return [arms_table(outcome, "TS-Canary", _table_rows(WITH_SINKS), columns, note)]
 
