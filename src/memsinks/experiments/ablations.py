@@ -159,9 +159,10 @@ def _exposed(base: Arm, times: int) -> Arm:
 
 
 def _packed(base: Arm) -> Arm:
-    """Several stories a row: fewer rows, of as many tokens a batch, once through the plan."""
+    """Several stories a row: longer rows, and as many tokens a batch, once through the plan."""
     settings = dict(base.settings) | {
         "stream.packed": True,
+        "stream.max_length": PACKED_LENGTH,
         "schedule.batch_size": PACKED_BATCH,
         "schedule.steps": None,
     }
@@ -174,8 +175,8 @@ def _one_mask(base: Arm) -> Arm:
     return replace(base, name=f"{base.name}_one_mask", label=f"{base.label}, one mask", settings=settings)
 
 
-PACKED_BATCH = 12
-"""Rows of 256 tokens without padding that hold about as many tokens as 16 rows of one story."""
+PACKED_LENGTH, PACKED_BATCH = 512, 6
+"""Rows that hold two or three stories of ``mini`` and ``cpu``; six have about the tokens of 16 rows of one."""
 EXPOSURES = (1, 2, 4, 16, 64, 256)
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 NOISE = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
