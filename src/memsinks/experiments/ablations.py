@@ -60,8 +60,9 @@ class Ablation:
                 "removable memory": "removable_memory",
             }  # fmt: skip
         rows = [(STANDARD.label, STANDARD.name, "plain")]
-        for arm in self.arms:
-            rows += [(f"{arm.label}: {mode}", arm.name, mode) for mode in (("own", "off") if arm.modes else ("plain",))]
+        for arm in (arm for arm in self.arms if arm.name != STANDARD.name):
+            modes = {"own": f"{arm.label}: own", "off": f"{arm.label}: off"} if arm.modes else {"plain": arm.label}
+            rows += [(label, arm.name, mode) for mode, label in modes.items()]
         return [arms_table(outcome, self.x_label, rows, columns)]
 
     def figures(self, outcome: Outcome) -> dict[str, list[Panel]]:
