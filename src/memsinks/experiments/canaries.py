@@ -11,6 +11,7 @@ import numpy as np
 from memsinks.corpus.tokenizer import load_tokenizer, train_tokenizer
 
 FOLDER = "tokenizer"
+"""A corpus notes the name of its tokenizer's folder, and has to be the same wherever that was."""
 
 
 @contextmanager
