@@ -102,6 +102,17 @@ def test_a_canary_is_extracted_from_its_whole_story(tmp_path, monkeypatch):
         assert (found["documents"][name]["generated"] == canary) == (name != wrong)
 
 
+def test_a_corpus_with_other_canaries_is_not_kept(tmp_path):
+    """Documents have the same names under any canary."""
+    for length in (12, 20):
+        text = story_text(replace(CANARIES["smoke"], canary_tokens=length), 0, tmp_path / "corpus")
+        behind = text.corpus.lengths[text.repeated] - text.story_tokens
+        assert set(behind.tolist()) == {length + 1}
+    written = (tmp_path / "corpus" / "manifest.json").stat().st_mtime_ns
+    story_text(CANARIES["smoke"], 0, tmp_path / "corpus")
+    assert (tmp_path / "corpus" / "manifest.json").stat().st_mtime_ns == written
+
+
 def test_a_seed_draws_other_canaries(canary_text, tmp_path):
     other = story_text(CANARIES["smoke"], 1, tmp_path / "corpus")
     drawn = [{tuple(t.corpus.tokens(i)[n:]) for i, n in zip(t.repeated, t.story_tokens, strict=True)}
