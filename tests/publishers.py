@@ -28,7 +28,8 @@ POOLS: dict[str, dict] = {
     "leaky": {"allocation": "disjoint", "active": 8},
 }
 LEAKY = {
-    # Sinks that hardly learn, and text so often that shared weights know it by heart.
+    # Sinks that hardly learn, and text so often that shared weights know it by heart. The type checker takes SMALL for
+    # a mapping of one kind of value.
     "exposures": {**SMALL["exposures"], "upsample": dict.fromkeys(PUBLISHERS, 60.0)},  # type: ignore[dict-item]
     "optimizer": {"learning_rate": 0.01, "sink_lr_multiplier": 0.001},
 }

@@ -99,11 +99,11 @@ class Datatrove:
         try:
             match self.kind:
                 case "local":
-                    import datatrove  # noqa: F401
+                    import datatrove  # noqa: F401 - to see that it is installed
 
                     return LocalProcess(step, logs, options["workers"])
                 case "ray":
-                    import ray  # noqa: F401
+                    import ray  # noqa: F401 - to see that it is installed
                     from datatrove.executor.ray import RayPipelineExecutor
 
                     return RayPipelineExecutor(**options, mem_per_cpu_gb=self.memory_gb)

@@ -64,6 +64,7 @@ def check_passes(config: RunConfig, text: TrainText) -> None:
         return
     passes = training_rows(text, config).datasets
     if len(passes) > 1:
+        # torch types a dataset without a length; these have one.
         once = -(-len(passes[0]) // config.schedule.batch_size)  # type: ignore[arg-type]
         raise ConfigError(
             f"schedule.steps={config.schedule.steps} goes through the plan {len(passes)} times, so that IDs would be "
