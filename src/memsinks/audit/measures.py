@@ -61,6 +61,15 @@ def memory_removed(R_after: Number, R_own: Number, R_before: Number) -> Number:
     return _ratio(R_after - R_own, R_before - R_own, "memory removed", "R_before - R_own")
 
 
+def validation_cost(V: Number, V_std: Number) -> Number:
+    """V / V_std - 1: by what share held-out text is harder than for standard training; negative where it is easier.
+
+    Raises:
+        ValueError: V_std is zero.
+    """
+    return _ratio(V, V_std, "validation cost", "V_std") - 1
+
+
 def damage(with_sinks: DocumentLosses, without: DocumentLosses) -> float:
     """Nats per token that switching sinks on adds to the loss of text that is not theirs; negative if it helps.
 

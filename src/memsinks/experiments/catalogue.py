@@ -13,6 +13,8 @@ Scale = Literal["smoke", "mini", "cpu", "gpu", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 SEEDS: dict[Scale, int] = {"smoke": 1, "mini": 1, "cpu": 3, "gpu": 1, "paper": 1}
 """Seeds of a run that names none."""
+_PERCENT = {"extraction": 0, "validation_cost": 1}
+"""Endings of measures that tables show in percent, and with how many digits."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,9 @@ def arms_table(
     for label, arm, mode in rows:
         cells = []
         for measure in columns.values():
-            rate = measure.endswith("extraction")
             found = outcome.get(arm, measure, mode)
-            cells.append(cell(found, 0 if rate else 3, 100 if rate else 1, " %" if rate else ""))
+            digits = next((digits for ending, digits in _PERCENT.items() if measure.endswith(ending)), None)
+            cells.append(cell(found) if digits is None else cell(found, digits, 100, " %"))
         if any(c != "–" for c in cells):
             body.append([label, *cells])
     return Table(title, ["", *columns], body, note)

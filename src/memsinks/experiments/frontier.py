@@ -102,6 +102,7 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
             [
                 arm.label,
                 cell(V),
+                cell(outcome.get(arm.name, "validation_cost", mode), 1, 100, " %"),
                 cell(R),
                 cell(outcome.get(arm.name, "relearned", mode)),
                 cell(outcome.get(arm.name, "repeated", "own")),
@@ -112,8 +113,8 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
             ]
         )
     header = [
-        "", "V off", "R off", "relearned", "R own", "forgetting, equal steps", "removable memory", "extracted, off",
-        "a cap better on both",
+        "", "V off", "over standard", "R off", "relearned", "R own", "forgetting, equal steps", "removable memory",
+        "extracted, off", "a cap better on both",
     ]  # fmt: skip
     note = (
         "Losses in nats per token with sinks off, all at equal optimiser steps; methods after training at their "
@@ -184,6 +185,7 @@ def _run_frontier(lab: StoryLab) -> list[Row]:
         repeated, rise = found["repeated"], found["degradation"]
         rows += [repeated, rise, found["extraction"], found["relearned"]]
         rows.append(Row(arm=method, measure="validation", value=standard + rise.value))
+        rows.append(Row(arm=method, measure="validation_cost", value=rise.value / standard))
         rows.append(Row(arm=method, measure="forgetting_steps", value=repeated.value / strict))
     return rows
 

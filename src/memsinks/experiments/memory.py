@@ -12,6 +12,7 @@ from memsinks.audit import (
     gap_closure,
     memory_removed,
     removable_memory,
+    validation_cost,
     wilson,
 )
 from memsinks.experiments.measured import Measured
@@ -54,7 +55,7 @@ def memory_rows(
     x: float | None = None,
     documents: str = "repeated",
 ) -> list[Row]:
-    """Forgetting, gap closure and, where memory can be held, removable memory.
+    """Forgetting, gap closure, what it costs in validation loss and, where memory can be held, removable memory.
 
     Args:
         arm: whose rows these are.
@@ -71,6 +72,7 @@ def memory_rows(
     wanted: list[tuple[Any, Sequence[DocumentLosses], list[str]]] = [
         (forgetting, [R_off, unseen], ["R", "R"]),
         (gap_closure, [V_off, R_off, V_std, R_std], ["V", "R", "V", "R"]),
+        (validation_cost, [V_off, V_std], ["V", "V"]),
     ]
     if own is not None:
         wanted.append((removable_memory, [R_off, own, unseen, R_std], ["R"] * 4))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from memsinks.audit import DocumentLosses, damage, forgetting, gap_closure, removable_memory
+from memsinks.audit import DocumentLosses, damage, forgetting, gap_closure, removable_memory, validation_cost
 from memsinks.errors import InputError
 
 
@@ -9,12 +9,14 @@ def test_by_hand():
     assert gap_closure(4.0, 3.0, 3.5, 0.5) == pytest.approx(1 - 1 / 3)
     assert forgetting(3.0, 3.75) == 0.8
     assert removable_memory(3.0, 0.5, 3.5, 0.5) == pytest.approx(2.5 / 3)
+    assert validation_cost(3.6, 3.0) == pytest.approx(0.2)
 
 
 def test_ends_of_the_scales():
     assert gap_closure(3.5, 0.5, 3.5, 0.5) == 0  # nothing changed
     assert gap_closure(4.0, 4.0, 3.5, 0.5) == 1  # both texts equally hard
     assert forgetting(3.8, 3.8) == 1
+    assert validation_cost(3.8, 3.8) == 0
     assert removable_memory(3.8, 0.4, 3.8, 0.4) == 1
     assert removable_memory(3.8, 3.8, 3.8, 0.4) == 0
 

@@ -33,16 +33,19 @@ def test_a_perfect_removal_forgets_everything():
     assert found["forgetting"].value == pytest.approx(1)
     assert found["gap_closure"].value == pytest.approx(1, abs=0.01)
     assert found["removable_memory"].value == pytest.approx(1)
+    # The documents are the same, so that their noise cancels: 3.1 over 3.0.
+    assert found["validation_cost"].value == pytest.approx(3.1 / 3 - 1, abs=1e-4)
+    assert found["validation_cost"].high - found["validation_cost"].low < 1e-3
     assert all(row.low <= row.value <= row.high for row in found.values())
 
 
 def test_without_a_mode_to_switch_there_is_no_removable_memory():
-    assert set(measures(MEMORISED)) == {"forgetting", "gap_closure"}
+    assert set(measures(MEMORISED)) == {"forgetting", "gap_closure", "validation_cost"}
 
 
 def test_what_is_not_defined_is_left_out():
     same = {"repeated": losses(3.0), "validation": losses(3.0)}
-    assert [row.measure for row in memory_rows("a", same, None, same, UNSEEN)] == ["forgetting"]
+    assert [row.measure for row in memory_rows("a", same, None, same, UNSEEN)] == ["forgetting", "validation_cost"]
 
 
 BEFORE = losses(3.0)
