@@ -1,17 +1,15 @@
 """``memsinks reproduce`` at its smallest scale, as a user runs it. Its figures mean nothing at this size."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict
 
 import pytest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("captum")
+
+from launching import Run, step_of, until
 
 from memsinks.cli import main
 from memsinks.experiments.reproduce import EXPERIMENTS
@@ -87,17 +85,17 @@ def test_an_unknown_name_is_an_error_that_lists_them(capsys):
     assert "choose from ts-repetition" in capsys.readouterr().err
 
 
-def test_a_killed_experiment_goes_on(output, tmp_path):
-    """Killed inside an arm and started again, it ends with the figures of one that was not."""
-    command = [sys.executable, "-m", "memsinks", "reproduce", "ts-repetition", "--scale", "smoke", "--output"]
-    process = subprocess.Popen([*command, str(tmp_path)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    second = tmp_path / "arms" / "stories-smoke" / "seed-0" / "unseen-run"
-    deadline = time.monotonic() + 120
-    while not list(second.glob("checkpoint-*")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    assert process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def test_a_stopped_experiment_goes_on(output, tmp_path):
+    """Asked to stop inside one arm, killed inside the next, it ends with the figures of one that was not."""
+    command = ["reproduce", "ts-repetition", "--scale", "smoke", "--output", str(tmp_path)]
+    for arm, number, code in (("unseen", signal.SIGTERM, 1), ("unseen_steps", signal.SIGKILL, -signal.SIGKILL)):
+        run = Run(command, tmp_path / "log")
+        working = tmp_path / "arms" / "stories-smoke" / "seed-0" / f"{arm}-run"
+        until(run, lambda working=working: step_of(working) and list(working.glob("checkpoint-*")))
+        run.send(number)
+        assert run.wait() == code, run.text()
+        if code == 1:
+            assert run.text().strip().splitlines()[-1] == f"memsinks: {arm} was stopped; the same command goes on"
     assert not (tmp_path / "ts-repetition-smoke" / "summary.json").exists()
     assert main(["reproduce", "ts-repetition", "--scale", "smoke", "--output", str(tmp_path)]) == 0
     killed, whole = (

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemsinksError as error:
         console.print(f"memsinks: error: {error}", markup=False)
         return 2
-    except KeyboardInterrupt:
-        console.print("memsinks: interrupted", markup=False)
+    except KeyboardInterrupt as stop:
+        console.print(f"memsinks: {str(stop) or 'interrupted'}", markup=False)
         return 1
 
 

@@ -198,7 +198,11 @@ class Lab(Generic[S, T]):
         return parse_config(RunConfig, nested)
 
     def measured(self, arm: Arm) -> Measured:
-        """Train and measure an arm, or go on with it, or read back what was measured."""
+        """Train and measure an arm, or go on with it, or read back what was measured.
+
+        Raises:
+            KeyboardInterrupt: training was asked to stop (Ctrl-C, SIGTERM); it left a checkpoint.
+        """
         start = None if arm.start is None else self.measured(arm.start)
         config = self.config(arm)
         facts = plan_run(config).text.facts()
@@ -214,7 +218,9 @@ class Lab(Generic[S, T]):
         with warnings.catch_warnings():
             # What an adapter beside sinks takes from the text is what such an arm measures.
             warnings.simplefilter("ignore", IsolationWarning)
-            execute(config, compact=True, follow=follow or None, adapter=arm.adapter)
+            finished = execute(config, compact=True, follow=follow or None, adapter=arm.adapter)
+        if finished.stopped:
+            raise KeyboardInterrupt(f"{arm.name} was stopped; the same command goes on")
         data = {"fingerprint": fingerprint, **self._measure(arm, config)}
         write_json(file, data)
         for folder in checkpoints.checkpoints(working_directory(config)):
