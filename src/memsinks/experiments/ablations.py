@@ -140,16 +140,14 @@ def _paper_shared(shared: float) -> Arm:
     )
 
 
-def _noise(share: float, kind: str, ratio: float = 0.125) -> Arm:
-    """Wrong IDs, under the recommended setting or with more of the pool active: then a wrong ID's sinks are mostly,
-    or all, those of the right one."""
-    base = SINKS if ratio == 0.125 else pool(2048, round(2048 * ratio))
+def _noise(share: float, kind: str, base: Arm = SINKS, mark: str = "") -> Arm:
+    """A share of exposures under wrong IDs. Where more of the pool is active, a wrong ID's sinks are mostly the right
+    one's, or all of them are."""
     if not share:
         return base
-    more = "" if base is SINKS else f", ratio {ratio:g}"
     settings = dict(base.settings) | {"exposures.id_noise": share, "exposures.id_noise_kind": kind}
-    name = f"noise_{kind}_{share:g}" + ("" if base is SINKS else f"_{ratio:g}")
-    return replace(base, name=name, label=f"Sinks{more}, {share:.0%} wrong IDs, {kind}", settings=settings)
+    label = f"{base.label}, {share:.0%} wrong IDs, {kind}"
+    return replace(base, name=f"noise_{kind}_{share:g}{mark}", label=label, settings=settings)
 
 
 def _exposed(base: Arm, times: int) -> Arm:
@@ -216,9 +214,27 @@ ABLATIONS = (
             {
                 **{kind: [(s, _noise(s, kind)) for s in NOISE] for kind in ("fresh", "consistent")},
                 **{
-                    f"fresh, {label} of the pool active": [(s, _noise(s, "fresh", r)) for s in (0.0, 0.2, 0.5)]
-                    for label, r in (("half", 0.5), ("all", 1.0))
+                    f"fresh, {label} of the pool active": [
+                        (s, _noise(s, "fresh", pool(2048, active), mark)) for s in (0.0, 0.2, 0.5)
+                    ]
+                    for label, active, mark in (("half", 1024, "_0.5"), ("all", 2048, "_1"))
                 },
+            },
+            "share of wrong IDs",
+        ),
+    ),
+    _ablation(
+        "id-noise-target",
+        "A fifth of the exposures under a wrong ID, at the rate that meets the other targets",
+        "Forgetting of 0.95 at 1 % of validation loss also with 20 % of wrong IDs, new each time (ours: a target).",
+        "Whether that target is met with an eighth of the pool active, and with half of it.",
+        Ablation(
+            {
+                f"{label} of the pool active": [(s, _noise(s, "fresh", base, mark)) for s in (0.0, 0.2)]
+                for label, base, mark in (
+                    ("an eighth", rate(3), "_rate_3"),
+                    ("half", pool(2048, 1024, 3), "_0.5_rate_3"),
+                )
             },
             "share of wrong IDs",
         ),
