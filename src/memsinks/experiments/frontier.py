@@ -185,7 +185,9 @@ def _run_frontier(lab: StoryLab) -> list[Row]:
         repeated, rise = found["repeated"], found["degradation"]
         rows += [repeated, rise, found["extraction"], found["relearned"]]
         rows.append(Row(arm=method, measure="validation", value=standard + rise.value))
-        rows.append(Row(arm=method, measure="validation_cost", value=rise.value / standard))
+        rows.append(
+            Row(arm=method, measure="validation_cost", value=rise.value / (found["validation"].value - rise.value))
+        )
         rows.append(Row(arm=method, measure="forgetting_steps", value=repeated.value / strict))
     return rows
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from memsinks.experiments import relearning
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell, points
 from memsinks.experiments.lab import Arm
 from memsinks.experiments.posthoc import LABELS, method_rows
@@ -20,6 +21,7 @@ HEADS_SIZE = 16
 POSTHOC = ("hard_concrete", "npo")
 """The best localisation and the best unlearning method of the post-hoc experiment at the same scale."""
 ARMS = (STANDARD, UNSEEN_STEPS, SINKS_PAPER, SINKS)
+RELEARNED = (UNSEEN_STEPS.name, SINKS.name)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def _run(sizes: Sizes) -> list[Row]:
         arms = [_sized(arm, lab) for arm in ARMS]
         rows += [replace(row, x=float(hidden)) for row in measure_arms(lab, arms) if row.x is None]
         bench = Bench(lab, "repeated")
+        rows += [replace(bench.relearned_arm(arm), x=float(hidden)) for arm in arms if arm.name in RELEARNED]
         for method in POSTHOC:
             rows += [replace(row, x=float(hidden)) for row in method_rows(bench, method) if row.arm == method]
     return rows
@@ -68,23 +71,51 @@ _LINES = (
 
 def _tables(outcome: Outcome) -> list[Table]:
     body = []
-    for label, arm, mode in ((STANDARD.label, STANDARD.name, "plain"), *_LINES):
+    references = ((arm.label, arm.name, "plain") for arm in (STANDARD, UNSEEN_STEPS))
+    for label, arm, mode in (*references, *_LINES):
         for hidden, loss in outcome.sweep(arm, "validation", mode):
-            forgetting = outcome.get(arm, "forgetting", mode, hidden)
-            repeated = outcome.get(arm, "repeated", mode, hidden)
-            body.append([f"{label}, hidden {hidden:g}", cell(repeated), cell(loss), cell(forgetting)])
-    note = "Nats per token. Post-hoc methods at their operating point, on one half of the held-out stories."
-    return [Table("Model size", ["", "repeated", "validation", "forgetting"], body, note)]
+            measured = {
+                measure: outcome.get(arm, measure, mode, hidden) for measure in ("repeated", "forgetting", "relearned")
+            }
+            body.append(
+                [
+                    f"{label}, hidden {hidden:g}",
+                    cell(measured["repeated"]),
+                    cell(loss),
+                    f"{_over_standard(outcome, arm, mode, hidden):.3f}",
+                    cell(measured["forgetting"]),
+                    cell(measured["relearned"]),
+                ]
+            )
+    note = (
+        "Nats per token. Post-hoc methods at their operating point, on one half of the held-out stories; over standard "
+        f"is on the same stories. Relearned: every second story after {relearning.STEPS} steps on the others."
+    )
+    header = ["", "repeated", "validation", "over standard", "forgetting", "relearned"]
+    return [Table("Model size", header, body, note)]
+
+
+def _over_standard(outcome: Outcome, arm: str, mode: str, hidden: float) -> float:
+    """Validation loss above that of standard training on the same stories."""
+    if arm in POSTHOC:
+        return outcome.summary[arm, "degradation", mode, hidden].mean
+    standard = outcome.summary[STANDARD.name, "validation", "plain", hidden].mean
+    return outcome.summary[arm, "validation", mode, hidden].mean - standard
 
 
 def _figures(outcome: Outcome) -> dict[str, list[Panel]]:
     panels = []
-    for measure, title in (("forgetting", "Forgetting"), ("validation", "Validation loss")):
+    for measure, title in (
+        ("forgetting", "Forgetting"),
+        ("validation", "Validation loss"),
+        ("relearned", "What comes back by relearning half"),
+    ):
         series = [Series(label=label, **points(outcome, arm, measure, mode)) for label, arm, mode in _LINES]
-        if measure == "validation":
-            series.append(Series(label=STANDARD.label, **points(outcome, STANDARD.name, measure)))
+        reference = {"validation": STANDARD, "relearned": UNSEEN_STEPS}.get(measure)
+        if reference is not None:
+            series.append(Series(label=reference.label, **points(outcome, reference.name, measure)))
         label = "share" if measure == "forgetting" else "nats per token"
-        panels.append(Panel(title=title, x_label="hidden size", y_label=label, series=series))
+        panels.append(Panel(title=title, x_label="hidden size", y_label=label, series=[s for s in series if s.x]))
     return {"sizes": panels}
 
 
