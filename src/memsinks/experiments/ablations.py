@@ -16,6 +16,7 @@ from memsinks.experiments.story_arms import (
     SINKS_PAPER,
     STANDARD,
     budget,
+    early,
     pool,
     rate,
     with_sinks,
@@ -243,9 +244,12 @@ ABLATIONS = (
         "sink-rate",
         "How much faster sinks learn than shared weights",
         "Sinks that fit the residue first spare shared weights (ours).",
-        "Whether a higher rate moves memory into sinks, and from where it harms.",
+        "Whether a higher rate moves memory into sinks, and from where it harms; also with sinks in early layers only.",
         Ablation(
-            {"Recommended": [(t, SINKS if t == 5 else rate(t)) for t in (0.5, 1, 2, 5, 10, 20)]},
+            {
+                "All layers": [(t, SINKS if t == 5 else rate(t)) for t in (0.5, 1, 2, 3, 5, 10, 20)],
+                "Early half": [(t, early(t)) for t in (2, 3, 5, 10, 20)],
+            },
             "learning rate of sinks over that of shared weights",
             logarithmic=True,
         ),
@@ -334,7 +338,7 @@ ABLATIONS = (
             {
                 "Recommended": [
                     (0, SINKS),
-                    (1, with_sinks("sinks_early", "Sinks, early half of the layers", sinks__layers="early")),
+                    (1, early()),
                     (2, with_sinks("sinks_late", "Sinks, late half of the layers", sinks__layers="late")),
                 ]
             },

@@ -94,6 +94,15 @@ def rate(times: float) -> Arm:
     return with_sinks(f"sinks_rate_{times:g}", f"Sinks, learning rate x{times:g}", optimizer__sink_lr_multiplier=times)
 
 
+def early(times: float = 5) -> Arm:
+    """Sinks in the first half of the layers only, with a learning rate of theirs."""
+    changes = {"sinks__layers": "early", "optimizer__sink_lr_multiplier": float(times)}
+    if times == 5:
+        return with_sinks("sinks_early", "Sinks, early half of the layers", **changes)
+    label = f"Sinks, early half of the layers, learning rate x{times:g}"
+    return with_sinks(f"sinks_early_rate_{times:g}", label, **changes)
+
+
 def pool(rows: int, active: int, times: float | None = None) -> Arm:
     """Another pool, and perhaps another learning rate of it."""
     name, label = f"sinks_pool_{rows}_{active}", f"Sinks, pool {rows}, {active} active"
