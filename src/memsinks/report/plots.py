@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,11 @@ def write_panels(panels: Sequence[Panel], file: Path) -> Path:
 
         shared = _shared_legend(panels)
         figure = Figure(figsize=(5.4 * len(panels) + (2 if shared else 0), 4.6))
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-            _draw(axes, panel)
+        groups = _orders([[_group(series) for series in panel.series] for panel in panels])
+        labels = _orders([[series.label for series in panel.series] for panel in panels])
+        places = figure.subplots(1, len(panels), squeeze=False).flat
+        for axes, panel, *orders in zip(places, panels, groups, labels, strict=True):
+            _draw(axes, panel, *orders)
             if panel.series and not shared:
                 axes.legend(fontsize=8)
         if shared:
@@ -94,14 +98,30 @@ def _shared_legend(panels: Sequence[Panel]) -> bool:
     return len(labels[0]) > MOST_INSIDE and all(other == labels[0] for other in labels)
 
 
-def _draw(axes: "Axes", panel: Panel) -> None:
-    groups = list(dict.fromkeys(s.group or s.label for s in panel.series))
+def _group(series: Series) -> str:
+    return series.group or series.label
+
+
+def _orders(names: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Each panel's names in the order of their looks. What several panels show looks the same in all of them; panels
+    that have nothing in common each begin with the first look."""
+    own = [list(dict.fromkeys(of_panel)) for of_panel in names]
+    together = list(dict.fromkeys(chain.from_iterable(own)))
+    return [together] * len(own) if len(together) < sum(map(len, own)) else own
+
+
+def _draw(axes: "Axes", panel: Panel, groups: Sequence[str], labels: Sequence[str]) -> None:
+    """Draw a panel; colours go by the place in ``groups``, markers by that in ``labels``."""
     seen: dict[str, int] = {}
-    for index, series in enumerate(panel.series):
-        group = series.group or series.label
+    for series in panel.series:
+        group = _group(series)
         nth = seen[group] = seen.get(group, -1) + 1
         colour = PALETTE[groups.index(group) % len(PALETTE)]
-        style: dict[str, Any] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        style: dict[str, Any] = {
+            "color": colour,
+            "marker": MARKERS[labels.index(series.label) % len(MARKERS)],
+            "markersize": 5,
+        }
         if not series.marked:
             style["marker"] = None
         line = DASHES[(nth + groups.index(group) // len(PALETTE)) % len(DASHES)] if series.joined else "none"

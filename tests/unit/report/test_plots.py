@@ -43,3 +43,27 @@ def test_lines_without_marks_on_an_axis_that_counts(tmp_path, drawn):
     (axes,) = drawn[0].axes
     assert axes.lines[0].get_marker() == "None"
     assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+def looks(figure):
+    return [{b.get_label(): (b[0].get_color(), b[0].get_marker()) for b in axes.containers} for axes in figure.axes]
+
+
+def test_a_method_looks_the_same_in_every_panel(tmp_path, drawn):
+    """Also where another that stands before it is missing."""
+    whole, part = panel(4), panel(4)
+    part = Panel(title="t", x_label="x", y_label="y", series=[*part.series[1:], Series(label="new", x=[0], y=[0])])
+    write_panels([whole, part], tmp_path / "figure.png")
+    first, second = looks(drawn[0])
+    assert len(set(first.values())) == 4
+    assert len(set((first | second).values())) == 5
+    assert {name: second[name] for name in first if name in second} == {n: first[n] for n in first if n in second}
+
+
+def test_panels_with_nothing_in_common_begin_with_the_same_colour(tmp_path, drawn):
+    panels = [
+        Panel(title="t", x_label="x", y_label="y", series=[Series(label=name, x=[0], y=[0])]) for name in ("a", "b")
+    ]
+    write_panels(panels, tmp_path / "figure.png")
+    first, second = looks(drawn[0])
+    assert first["a"] == second["b"]
