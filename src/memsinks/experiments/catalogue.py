@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, get_args
 
-from memsinks.experiments.results import Key, Row, Summary
+from memsinks.experiments.results import Key, Row, Summary, over_seeds
 from memsinks.experiments.stories import StoryLab
 from memsinks.report.plots import Panel
 
@@ -65,6 +66,20 @@ class Outcome:
             if (a, m, d) == (arm, measure, mode) and x is not None
         ]
         return sorted(found, key=lambda point: point[0])
+
+    def curve(self, arm: str, measure: str, mode: str = "plain") -> list[tuple[float, Summary]]:
+        """A figure along training, in order: the first point of every seed, then the second, and so on.
+
+        A seed may have a step more than another, so its points do not stand at quite the same steps.
+        """
+        by_seed = [
+            sorted((row.x, row.value) for row in rows if row.key[:3] == (arm, measure, mode) and row.x is not None)
+            for rows in self.seeds.values()
+        ]
+        return [
+            (fmean(x for x, _ in point), over_seeds([value for _, value in point]))
+            for point in zip(*filter(None, by_seed), strict=False)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +148,11 @@ def arms_table(
 
 def points(outcome: Outcome, arm: str, measure: str, mode: str = "plain") -> dict[str, Any]:
     """The coordinates of a sweep, as :class:`memsinks.report.plots.Series` takes them."""
-    found = outcome.sweep(arm, measure, mode)
+    return coordinates(outcome.sweep(arm, measure, mode))
+
+
+def coordinates(found: Sequence[tuple[float, Summary]]) -> dict[str, Any]:
+    """Those of places and figures."""
     return {
         "x": [x for x, _ in found],
         "y": [s.mean for _, s in found],

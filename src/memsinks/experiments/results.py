@@ -80,21 +80,22 @@ def paired_difference(by_seed: Iterable[Sequence[Row]], first: Key, second: Key)
     for rows in by_seed:
         values = {row.key: row.value for row in rows}
         differences.append(values[first] - values[second])
-    return _over_seeds(differences)
+    return over_seeds(differences)
 
 
-def _summary(rows: list[Row]) -> Summary:
-    if len(rows) > 1:
-        return _over_seeds([row.value for row in rows])
-    return Summary(1, rows[0].value, rows[0].low, rows[0].high)
-
-
-def _over_seeds(values: list[float]) -> Summary:
+def over_seeds(values: Sequence[float]) -> Summary:
+    """Mean and t interval of one figure's values in several seeds; one value has no interval."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Summary(len(values), mean, None, None)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
     return Summary(len(values), mean, mean - half, mean + half)
+
+
+def _summary(rows: list[Row]) -> Summary:
+    if len(rows) > 1:
+        return over_seeds([row.value for row in rows])
+    return Summary(1, rows[0].value, rows[0].low, rows[0].high)
 
 
 def write_seed(file: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table, points
+from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table, coordinates
 from memsinks.experiments.lab import Arm
 from memsinks.experiments.memory import arm_rows, curve_rows, memory_rows
 from memsinks.experiments.results import Row
@@ -93,7 +93,7 @@ def _canary_tables(outcome: Outcome) -> list[Table]:
 def curve_panel(outcome: Outcome, title: str, lines: Sequence[tuple[str, str, str, str]]) -> Panel:
     """Losses against steps; ``lines`` are (label, arm, measure, mode), one colour an arm and set of documents."""
     series = [
-        Series(label=label, group=f"{arm} {measure}", **points(outcome, arm, f"{measure}_curve", mode))
+        Series(label=label, group=f"{arm} {measure}", **coordinates(outcome.curve(arm, f"{measure}_curve", mode)))
         for label, arm, measure, mode in lines
     ]
     return Panel(title=title, x_label="optimiser step", y_label="nats per token", series=[s for s in series if s.x])

@@ -37,6 +37,21 @@ def test_one_seed_keeps_its_interval_over_documents():
     assert summarise([rows(2.0)]) == {("a", "m", "plain", None): Summary(1, 2.0, 1.0, 3.0)}
 
 
+def test_a_curve_pairs_the_points_of_seeds_that_end_at_different_steps():
+    """The last step of a seed is no point of its own: an average over one seed would look like a jump."""
+    seeds = {
+        seed: [row for x, value in ((100.0, 4.0 + seed), (last, 1.0 + seed)) for row in rows(value, x=x)]
+        for seed, last in ((0, 207.0), (2, 208.0))
+    }
+    first, last = Outcome(seeds, summarise(seeds.values())).curve("a", "m")
+    assert first[0] == 100.0
+    assert first[1].mean == 5.0
+    assert last[0] == 207.5
+    assert (last[1].seeds, last[1].mean) == (2, 2.0)
+    # t of 1 degree of freedom at 97.5 %, from tables: 12.706; standard deviation sqrt(2).
+    assert last[1].high - last[1].mean == pytest.approx(12.706, rel=1e-4)
+
+
 def test_places_on_a_sweep_are_apart():
     found = summarise([[*rows(1.0, x=0.0), *rows(2.0, x=1.0), *rows(3.0, mode="off")]])
     assert [key[2:] for key in found] == [("plain", 0.0), ("plain", 1.0), ("off", None)]
