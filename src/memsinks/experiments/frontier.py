@@ -26,6 +26,7 @@ from memsinks.experiments.story_arms import (
     UNSEEN_STEPS,
     budget,
     capped,
+    early,
     first,
     goldfish,
     paper_repeated,
@@ -42,7 +43,8 @@ FAMILIES: dict[str, tuple[Arm, ...]] = {
     "Goldfish loss": tuple(goldfish(k) for k in (2, 3, 4)),
     "Gradient masking": (MASKING_MLP, MASKING_ALL),
     "Sinks, paper's split": (SINKS_PAPER, PAPER_RATE, PAPER_REPEATED, paper_repeated(2), paper_repeated(5)),
-    "Sinks, learning rate": (rate(1), rate(2), SINKS, rate(10)),
+    "Sinks, learning rate": (rate(1), rate(2), rate(3), SINKS, rate(10)),
+    "Sinks, early layers": tuple(early(times) for times in (2, 3, 5, 10)),
     "Sinks, exposure budget": tuple(budget(r) for r in (0, 1, 4, 8, 16)),
     "Repeated stories first": (
         first(0.5, STANDARD, "Standard training, repeated stories in the"),
