@@ -226,7 +226,7 @@ ABLATIONS = (
     ),
     _ablation(
         "id-noise-target",
-        "A fifth of the exposures under a wrong ID, at rates that meet the other targets",
+        "A fifth of the exposures under a wrong ID, with little and with much of the pool active",
         "Forgetting of 0.95 at 1 % of validation loss also with 20 % of wrong IDs, new each time (ours: a target).",
         "Whether that target is met with an eighth of the pool active, or with half of it.",
         Ablation(

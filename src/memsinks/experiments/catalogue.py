@@ -70,7 +70,8 @@ class Outcome:
     def curve(self, arm: str, measure: str, mode: str = "plain") -> list[tuple[float, Summary]]:
         """A figure along training, in order: the first point of every seed, then the second, and so on.
 
-        A seed may have a step more than another, so its points do not stand at quite the same steps.
+        A seed may have a step more than another, so its points do not stand at quite the same steps. Where one has a
+        point more, because its last step is not one that is measured anyway, the curve ends with the shorter.
         """
         by_seed = [
             sorted((row.x, row.value) for row in rows if row.key[:3] == (arm, measure, mode) and row.x is not None)

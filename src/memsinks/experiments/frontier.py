@@ -6,6 +6,7 @@ stories; their place on the picture is the validation loss of standard training,
 
 from collections.abc import Sequence
 
+from memsinks.audit import validation_cost
 from memsinks.experiments import relearning
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell
 from memsinks.experiments.lab import Arm
@@ -187,9 +188,8 @@ def _run_frontier(lab: StoryLab) -> list[Row]:
         repeated, rise = found["repeated"], found["degradation"]
         rows += [repeated, rise, found["extraction"], found["relearned"]]
         rows.append(Row(arm=method, measure="validation", value=standard + rise.value))
-        rows.append(
-            Row(arm=method, measure="validation_cost", value=rise.value / (found["validation"].value - rise.value))
-        )
+        cost = validation_cost(found["validation"].value, found["validation"].value - rise.value)
+        rows.append(Row(arm=method, measure="validation_cost", value=cost))
         rows.append(Row(arm=method, measure="forgetting_steps", value=repeated.value / strict))
     return rows
 

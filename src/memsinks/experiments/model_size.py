@@ -22,6 +22,7 @@ POSTHOC = ("hard_concrete", "npo")
 """The best localisation and the best unlearning method of the post-hoc experiment at the same scale."""
 ARMS = (STANDARD, UNSEEN_STEPS, SINKS_PAPER, SINKS)
 RELEARNED = (UNSEEN_STEPS.name, SINKS.name)
+"""Arms that are relearned beside the post-hoc methods."""
 
 
 @dataclass(frozen=True)
