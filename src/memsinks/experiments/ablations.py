@@ -23,6 +23,7 @@ from memsinks.experiments.story_arms import (
 )
 from memsinks.experiments.ts_repetition import measure_arms
 from memsinks.report.plots import Panel, Series
+from memsinks.training.config import OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,22 @@ def _one_mask(base: Arm) -> Arm:
     return replace(base, name=f"{base.name}_one_mask", label=f"{base.label}, one mask", settings=settings)
 
 
+def _decay(base: Arm, decay: float) -> Arm:
+    """Another weight decay of shared matrices."""
+    if decay == OptimizerConfig.weight_decay:
+        return base
+    settings = dict(base.settings) | {"optimizer.weight_decay": decay}
+    return replace(
+        base, name=f"{base.name}_decay_{decay:g}", label=f"{base.label}, weight decay {decay:g}", settings=settings
+    )
+
+
 PACKED_LENGTH, PACKED_BATCH = 512, 6
 """Rows that hold two or three stories of ``mini`` and ``cpu``; six have about the tokens of 16 rows of one."""
 EXPOSURES = (1, 2, 4, 16, 64, 256)
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 NOISE = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
+DECAYS = (0.01, 0.1, 0.3, 1.0, 3.0)
 
 ABLATIONS = (
     _ablation(
@@ -252,6 +264,20 @@ ABLATIONS = (
                 "Early half": [(t, early(t)) for t in (2, 3, 5, 10, 20)],
             },
             "learning rate of sinks over that of shared weights",
+            logarithmic=True,
+        ),
+    ),
+    _ablation(
+        "weight-decay",
+        "How fast shared weights decay",
+        "What shared weights took from a story before its sinks held it decays when nothing renews it (ours).",
+        "Whether more decay makes sinks-off models forget more, and what it costs with and without sinks.",
+        Ablation(
+            {
+                "Standard": [(d, _decay(STANDARD, d)) for d in DECAYS],
+                "Recommended": [(d, _decay(SINKS, d)) for d in DECAYS],
+            },
+            "weight decay of shared weights",
             logarithmic=True,
         ),
     ),

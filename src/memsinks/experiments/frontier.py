@@ -54,6 +54,7 @@ FAMILIES: dict[str, tuple[Arm, ...]] = {
     ),
     "Sinks, pool": (
         pool(512, 64),
+        pool(2048, 1024, 3),
         pool(8192, 100, 1),
         pool(8192, 100, 2),
         pool(8192, 100),
