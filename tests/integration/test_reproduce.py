@@ -62,7 +62,10 @@ def test_finished_arms_are_not_trained_again(output, capsys):
     assert main([*command, "--compare", str(reference)]) == 0
     assert {p: p.stat().st_mtime_ns for p in folder.glob("*/model.safetensors")} == before
     assert reference.read_text() == kept
-    assert "0 figures lie outside" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "0 figures lie outside" in out
+    # In a pipe a row is a line, as wide as it needs.
+    assert any("Sinks, recommended setting: placebo" in line for line in out.splitlines())
 
 
 def test_seeds_are_told_apart_and_averaged(output):

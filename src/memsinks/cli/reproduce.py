@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from memsinks.errors import ConfigError
@@ -44,7 +45,7 @@ class Reproduce:
             raise ConfigError("--compare takes the summary of one experiment; name it")
         for name in names:
             for table in reproduce(name, self.scale, self.output, seeds=self.seeds or None):
-                console.print(_rich(table))
+                _print_table(console, _rich(table))
             folder = self.output / f"{name}-{self.scale}"
             console.print(f"{folder}: table.md, rows.csv, summary.json, a JSON file a seed, and figures")
             if self.compare is not None:
@@ -75,6 +76,13 @@ def _time(experiment: Experiment, scale: Scale) -> str:
         return f"seconds x {seeds} seed{'s' if seeds > 1 else ''}"
     each = {"smoke": "seconds an arm", "mini": "2 to 4 min an arm", "cpu": "10 to 20 min an arm"}
     return f"{each.get(scale, 'not measured')} x {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _print_table(console: Console, table: RichTable) -> None:
+    """As wide as the terminal; in a file or a pipe, as wide as the table."""
+    if not console.is_terminal:
+        console.width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.print(table)
 
 
 def _rich(table: Table) -> RichTable:
