@@ -15,6 +15,8 @@ MARKERS = "osD^vPX*<>"
 MOST_LEVEL_TICKS = 4
 """More names than these are turned, so that they do not overlap."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+FIT_MARGIN = 0.06
+"""Of an axis that ends at its points, as a share of their range."""
 MOST_INSIDE = 6
 """Entries of a legend that fit beside points."""
 
@@ -56,6 +58,7 @@ class Panel:
         logarithmic: a logarithmic horizontal axis.
         whole: the horizontal axis counts.
         ticks: names of the places 0, 1, ... on the horizontal axis, where they are no numbers.
+        fit_points: axes end at the points and lines, and not at the ends of their intervals.
     """
 
     title: str
@@ -66,6 +69,7 @@ class Panel:
     logarithmic: bool = False
     whole: bool = False
     ticks: Sequence[str] = ()
+    fit_points: bool = False
 
 
 def write_panels(panels: Sequence[Panel], file: Path) -> Path:
@@ -151,9 +155,18 @@ def _draw(axes: "Axes", panel: Panel, groups: Sequence[str], labels: Sequence[st
         turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(panel.ticks) > MOST_LEVEL_TICKS else {}
         axes.set_xticks(range(len(panel.ticks)), panel.ticks, **turned)
         axes.margins(x=0.15)
+    if panel.fit_points and panel.series:
+        axes.set_xlim(*_ends([x for series in panel.series for x in series.x]))
+        axes.set_ylim(*_ends([*panel.lines.values(), *(y for series in panel.series for y in series.y)]))
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Both ends of an axis that holds these values, with a margin."""
+    margin = FIT_MARGIN * ((max(values) - min(values)) or 1.0)
+    return min(values) - margin, max(values) + margin
 
 
 def _bars(values: Sequence[float], low: Sequence[float | None], high: Sequence[float | None]) -> Any:

@@ -3,9 +3,9 @@
 import pytest
 
 from memsinks.experiments.catalogue import Outcome
-from memsinks.experiments.frontier import CAPPED, FRONTIER, better_cap, frontier_points
+from memsinks.experiments.frontier import CAPPED, FRONTIER, better_cap, frontier_points, relearned_shares
 from memsinks.experiments.results import Row, summarise
-from memsinks.experiments.story_arms import DEDUPLICATED_STEPS, SINKS, STANDARD
+from memsinks.experiments.story_arms import DEDUPLICATED_STEPS, SINKS, STANDARD, UNSEEN_STEPS
 
 
 def planted(**losses):
@@ -45,14 +45,43 @@ def test_an_arm_stands_where_it_is_served():
     ]
 
 
-def test_the_picture_shows_what_was_measured_and_nothing_else():
-    outcome = planted(**{STANDARD.name: (3.25, 0.1), CAPPED[0].name: (3.2, 2.0)}, sinks=(3.3, 3.1), cap_4=(3.6, 2.5))
-    left, back, removable = FRONTIER.figures(outcome)["frontier"]
-    assert {s.label: list(zip(s.x, s.y, strict=True)) for s in left.series} == {
-        "Standard, deduplicated": [(3.25, 0.1)],
-        "Capped repetition": [(3.2, 2.0)],  # the other cap is beyond the picture
-        "Sinks, learning rate": [(3.3, 3.1)],
+def drawn(panel):
+    return {s.label: list(zip(s.x, s.y, strict=True)) for s in panel.series}
+
+
+def of_seed(costs, losses, relearned, never):
+    """Rows of one seed: each arm's cost, its loss and relearned loss, all but the cost in units of its stories."""
+    rows = []
+    for arm in (UNSEEN_STEPS.name, *costs):
+        mode = "off" if arm == SINKS.name else "plain"
+        figures = {
+            "validation_cost": costs.get(arm, -0.1),
+            "forgetting_steps": losses.get(arm, 1.0),
+            "relearned": never * relearned.get(arm, 1.0),
+        }
+        rows += [Row(arm=arm, measure=m, mode=mode, value=value) for m, value in figures.items()]
+    return rows + relearned_shares(rows)
+
+
+def test_the_picture_compares_arms_of_a_seed():
+    """Stories of another seed are harder: what is shown is a share of what a model loses that never saw them."""
+    costs = {STANDARD.name: 0.0, CAPPED[0].name: -0.02, "cap_4": 0.11, SINKS.name: 0.01}
+    losses = {STANDARD.name: 0.02, CAPPED[0].name: 0.6, SINKS.name: 0.96}
+    relearned = {STANDARD.name: 0.03, CAPPED[0].name: 0.7, SINKS.name: 0.94}
+    seeds = {seed: of_seed(costs, losses, relearned, never) for seed, never in enumerate((3.5, 2.0))}
+    left, back, removable = FRONTIER.figures(Outcome(seeds, summarise(seeds.values())))["frontier"]
+    assert drawn(left) == {
+        "Standard, deduplicated": [(0.0, 0.02)],
+        "Capped repetition": [(-2.0, 0.6)],  # the other cap is beyond the picture
+        "Sinks, learning rate": [(1.0, 0.96)],
     }
-    assert not back.series  # nothing was relearned
+    assert {label: y for label, [(_, y)] in drawn(back).items()} == {
+        "Standard, deduplicated": pytest.approx(0.03),
+        "Capped repetition": pytest.approx(0.7),
+        "Sinks, learning rate": pytest.approx(0.94),
+    }
+    for series in (*left.series, *back.series):
+        assert series.low == pytest.approx(series.y)
+        assert series.high == pytest.approx(series.y)
     # Nothing can be removed from an arm without sinks; what sinks held was not measured.
     assert {s.label: s.y for s in removable.series} == {"Standard, deduplicated": [0.0], "Capped repetition": [0.0]}

@@ -67,3 +67,15 @@ def test_panels_with_nothing_in_common_begin_with_the_same_colour(tmp_path, draw
     write_panels(panels, tmp_path / "figure.png")
     first, second = looks(drawn[0])
     assert first["a"] == second["b"]
+
+
+@pytest.mark.parametrize("fit_points", [True, False])
+def test_axes_that_end_at_their_points_cut_long_intervals(tmp_path, drawn, fit_points):
+    series = [Series(label="two seeds", x=[1, 2], y=[0.2, 0.4], low=[-9, 0], high=[9, 1], x_low=[-5, 1], x_high=[5, 3])]
+    chosen = Panel(title="t", x_label="x", y_label="y", series=series, lines={"never seen": 1}, fit_points=fit_points)
+    write_panels([chosen], tmp_path / "figure.png")
+    (axes,) = drawn[0].axes
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left < 1 < 2 < right
+    assert bottom < 0.2 < 1 < top
+    assert ((left, bottom) > (0, 0) and (right, top) < (3, 2)) == fit_points
