@@ -17,6 +17,8 @@ MOST_LEVEL_TICKS = 4
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 FIT_MARGIN = 0.06
 """Of an axis that ends at its points, as a share of their range."""
+PALE = 0.25
+"""Opacity of intervals that stand behind a crowd of points."""
 MOST_INSIDE = 6
 """Entries of a legend that fit beside points."""
 
@@ -58,7 +60,7 @@ class Panel:
         logarithmic: a logarithmic horizontal axis.
         whole: the horizontal axis counts.
         ticks: names of the places 0, 1, ... on the horizontal axis, where they are no numbers.
-        fit_points: axes end at the points and lines, and not at the ends of their intervals.
+        fit_points: axes end at the points and lines, and not at the ends of their intervals, which are pale.
     """
 
     title: str
@@ -136,8 +138,9 @@ def _draw(axes: "Axes", panel: Panel, groups: Sequence[str], labels: Sequence[st
             xerr=_bars(series.x, series.x_low, series.x_high),
             label=series.label,
             linestyle=line,
-            capsize=2,
+            capsize=0 if panel.fit_points else 2,
             elinewidth=1,
+            ecolor=(colour, PALE) if panel.fit_points else colour,
             **style,
         )
     for label, height in panel.lines.items():
