@@ -1,11 +1,11 @@
 """Ablations: arms along one setting, all else as it is recommended or published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table
 from memsinks.experiments.lab import Arm
-from memsinks.experiments.results import Row
+from memsinks.experiments.results import Row, Summary
 from memsinks.experiments.sizes import STORIES
 from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.story_arms import (
@@ -15,6 +15,7 @@ from memsinks.experiments.story_arms import (
     SINKS,
     SINKS_PAPER,
     STANDARD,
+    UNSEEN_STEPS,
     budget,
     early,
     pool,
@@ -24,6 +25,9 @@ from memsinks.experiments.story_arms import (
 from memsinks.experiments.ts_repetition import measure_arms
 from memsinks.report.plots import Panel, Series
 from memsinks.training.config import OptimizerConfig
+
+Figure = Callable[[str, str], Summary | None]
+"""What is drawn of an arm, by its name, in a mode."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +73,51 @@ class Ablation:
         return [arms_table(outcome, self.x_label, rows, columns)]
 
     def figures(self, outcome: Outcome) -> dict[str, list[Panel]]:
-        """One panel for text held and text forgotten, one for held-out text."""
-        panels = []
-        for measure, title, modes in (
-            ("repeated", "Repeated stories", ("own", "off", "plain")),
-            ("validation", "Held-out stories", ("off", "plain")),
-        ):
-            series = [
-                self._series(outcome, label if mode == "plain" else f"{label}, {mode}", line, measure, mode, label)
-                for label, line in self.lines.items()
-                for mode in modes
-            ]
-            standard = outcome.get(STANDARD.name, measure)
-            panels.append(
-                Panel(
-                    title=title,
-                    x_label=self.x_label,
-                    y_label="nats per token",
-                    series=[s for s in series if s.x],
-                    lines={} if standard is None else {"standard training": standard.mean},
-                    logarithmic=self.logarithmic,
-                    ticks=self.ticks,
-                )
-            )
-        return {"sweep": panels}
+        """One panel for text held and text forgotten, one for held-out text.
 
-    def _series(
-        self, outcome: Outcome, label: str, line: Sequence[tuple[float, Arm]], measure: str, mode: str, group: str
-    ) -> Series:
-        found = [(x, s) for x, arm in line if (s := outcome.get(arm.name, measure, mode)) is not None]
+        Where arms can be compared with standard training, both panels show shares within a seed.
+        """
+
+        def repeated(arm: str, mode: str) -> Summary | None:
+            if self.axes:
+                return outcome.over(UNSEEN_STEPS.name, arm, "repeated", mode)
+            return outcome.get(arm, "repeated", mode)
+
+        def validation(arm: str, mode: str) -> Summary | None:
+            if self.axes:
+                cost = outcome.get(arm, "validation_cost", mode)
+                return None if cost is None else cost.times(100)
+            return outcome.get(arm, "validation", mode)
+
+        left, right = (
+            ("loss, of never seen", "loss over standard training, %") if self.axes else ("nats per token",) * 2
+        )
+        return {
+            "sweep": [
+                self._panel("Repeated stories", left, repeated, ("own", "off", "plain")),
+                self._panel("Held-out stories", right, validation, ("off", "plain")),
+            ]
+        }
+
+    def _panel(self, title: str, y_label: str, figure: Figure, modes: Sequence[str]) -> Panel:
+        series = [
+            self._series(label if mode == "plain" else f"{label}, {mode}", line, figure, mode, label)
+            for label, line in self.lines.items()
+            for mode in modes
+        ]
+        standard = figure(STANDARD.name, "plain")
+        return Panel(
+            title=title,
+            x_label=self.x_label,
+            y_label=y_label,
+            series=[s for s in series if s.x],
+            lines={} if standard is None else {"standard training": standard.mean},
+            logarithmic=self.logarithmic,
+            ticks=self.ticks,
+        )
+
+    def _series(self, label: str, line: Sequence[tuple[float, Arm]], figure: Figure, mode: str, group: str) -> Series:
+        found = [(x, s) for x, arm in line if (s := figure(arm.name, mode)) is not None]
         return Series(
             label=label,
             group=group,

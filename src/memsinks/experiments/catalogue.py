@@ -1,12 +1,12 @@
 """What an experiment is: its sizes, its arms, its tables and figures, and what it can and cannot show."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
 
-from memsinks.experiments.results import Key, Row, Summary, over_seeds
+from memsinks.experiments.results import Key, Row, Summary, over_seeds, summarise
 from memsinks.experiments.stories import StoryLab
 from memsinks.report.plots import Panel
 
@@ -57,6 +57,20 @@ class Outcome:
     def get(self, arm: str, measure: str, mode: str = "plain", x: float | None = None) -> Summary | None:
         """A figure over seeds, or None where it was not measured."""
         return self.summary.get((arm, measure, mode, x))
+
+    def over(self, reference: str, arm: str, measure: str, mode: str = "plain") -> Summary | None:
+        """A figure over that of ``reference``, an arm without sinks, in the same seed; None where either is missing.
+
+        Seeds have other text, which is harder in one than in another; their shares can be compared.
+        """
+        shares = []
+        for rows in self.seeds.values():
+            found = {row.key: row for row in rows}
+            own, other = found.get((arm, measure, mode, None)), found.get((reference, measure, "plain", None))
+            if own is not None and other is not None:
+                low, high = (None if bound is None else bound / other.value for bound in (own.low, own.high))
+                shares.append([replace(own, value=own.value / other.value, low=low, high=high)])
+        return next(iter(summarise(shares).values()), None)
 
     def sweep(self, arm: str, measure: str, mode: str = "plain") -> list[tuple[float, Summary]]:
         """A figure along its sweep, in order."""

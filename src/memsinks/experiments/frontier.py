@@ -4,8 +4,7 @@ Methods that forget after training stand at their operating points. These were c
 stories; their place on the picture is the validation loss of standard training, and what they add to it on the other.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from memsinks.audit import validation_cost
 from memsinks.experiments import relearning
@@ -72,6 +71,10 @@ SHOWN = 0.1
 """The picture ends at this share of validation loss above standard training; the table has what lies beyond."""
 
 
+Figure = Callable[[Arm, str], Summary | None]
+"""What is drawn of an arm in the mode in which it is served."""
+
+
 def frontier_points(outcome: Outcome, arms: Sequence[Arm]) -> list[tuple[Arm, Summary, Summary]]:
     """Validation and repeated loss of the arms as they are served: plain, or sinks off."""
     found = []
@@ -110,7 +113,7 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
                 cell(outcome.get(arm.name, "validation_cost", mode), 1, 100, " %"),
                 cell(R),
                 cell(outcome.get(arm.name, "relearned", mode)),
-                cell(outcome.get(arm.name, "relearned_share", mode)),
+                cell(outcome.over(UNSEEN_STEPS.name, arm.name, "relearned", mode)),
                 cell(outcome.get(arm.name, "repeated", "own")),
                 cell(outcome.get(arm.name, "forgetting_steps", mode)),
                 cell(outcome.get(arm.name, "removable_memory", mode)),
@@ -133,29 +136,42 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
 
 
 def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
+    """Both axes compare arms of one seed, whose stories are the same."""
+
+    def left(measure: str) -> Figure:
+        return lambda arm, mode: outcome.over(UNSEEN_STEPS.name, arm.name, measure, mode)
+
+    def removable(arm: Arm, mode: str) -> Summary | None:
+        """What has nothing to switch off has nothing to remove."""
+        return outcome.get(arm.name, "removable_memory", mode) if arm.modes else Summary(len(outcome.seeds), 0, 0, 0)
+
     never = {"never seen": 1.0}
     return {
         "frontier": [
-            _panel(outcome, "What is left of repeated stories", "loss, of never seen", "forgetting_steps", never),
+            _panel(outcome, "What is left of repeated stories", "loss, of never seen", left("repeated"), never),
             _panel(
                 outcome,
                 "What comes back by relearning half",
                 "loss of the rest, of never seen",
-                "relearned_share",
+                left("relearned"),
                 never,
             ),
-            _panel(outcome, "What was there to remove", "removable memory", "removable_memory", {}),
+            _panel(outcome, "What was there to remove", "removable memory", removable, {}),
         ]
     }
 
 
-def _panel(outcome: Outcome, title: str, y_label: str, measure: str, lines: dict[str, float]) -> Panel:
-    """Every family against what it costs. Both axes compare arms of one seed, whose stories are the same."""
+def _panel(outcome: Outcome, title: str, y_label: str, figure: Figure, lines: dict[str, float]) -> Panel:
+    """Every family's arms, as they are served, against what they cost."""
     several = len(outcome.seeds) > 1
     shown = []
     for family, arms in ({"Standard, deduplicated": (STANDARD, DEDUPLICATED_STEPS)} | FAMILIES | POSTHOC).items():
-        pairs = [(_value(outcome, arm, "validation_cost"), _value(outcome, arm, measure)) for arm in arms]
-        found = [(_percent(x), y) for x, y in pairs if x is not None and y is not None and x.mean <= SHOWN]
+        found = []
+        for arm in arms:
+            mode = "off" if arm.modes else "plain"
+            cost, y = outcome.get(arm.name, "validation_cost", mode), figure(arm, mode)
+            if cost is not None and y is not None and cost.mean <= SHOWN:
+                found.append((cost.times(100), y))
         if not found:
             continue
         shown.append(
@@ -174,18 +190,6 @@ def _panel(outcome: Outcome, title: str, y_label: str, measure: str, lines: dict
     return Panel(title=title, x_label=x_label, y_label=y_label, series=shown, lines=lines, fit_points=True)
 
 
-def _percent(share: Summary) -> Summary:
-    low, high = (None if bound is None else 100 * bound for bound in (share.low, share.high))
-    return replace(share, mean=100 * share.mean, low=low, high=high)
-
-
-def _value(outcome: Outcome, arm: Arm, measure: str) -> Summary | None:
-    """Of an arm as it is served; what has nothing to switch off has nothing to remove."""
-    if measure == "removable_memory" and not arm.modes:
-        return Summary(len(outcome.seeds), 0.0, 0.0, 0.0)
-    return outcome.get(arm.name, measure, "off" if arm.modes else "plain")
-
-
 def _run_frontier(lab: StoryLab) -> list[Row]:
     arms = (DEDUPLICATED_STEPS, *(arm for arms in FAMILIES.values() for arm in arms))
     rows = measure_arms(lab, arms)
@@ -201,14 +205,7 @@ def _run_frontier(lab: StoryLab) -> list[Row]:
         cost = validation_cost(found["validation"].value, found["validation"].value - rise.value)
         rows.append(Row(arm=method, measure="validation_cost", value=cost))
         rows.append(Row(arm=method, measure="forgetting_steps", value=repeated.value / strict))
-    return rows + relearned_shares(rows)
-
-
-def relearned_shares(rows: Sequence[Row]) -> list[Row]:
-    """What came back, over what a model that never saw the stories has learned by then."""
-    relearned = [row for row in rows if row.measure == "relearned"]
-    never = next(row.value for row in relearned if row.arm == UNSEEN_STEPS.name)
-    return [Row(arm=r.arm, measure="relearned_share", mode=r.mode, value=r.value / never) for r in relearned]
+    return rows
 
 
 FRONTIER = Experiment(

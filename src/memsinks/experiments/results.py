@@ -60,6 +60,11 @@ class Summary:
     low: float | None
     high: float | None
 
+    def times(self, factor: float) -> "Summary":
+        """In another unit."""
+        low, high = (None if bound is None else factor * bound for bound in (self.low, self.high))
+        return Summary(self.seeds, factor * self.mean, low, high)
+
 
 def summarise(by_seed: Iterable[Sequence[Row]]) -> dict[Key, Summary]:
     """Mean and interval of every figure, in the order of first appearance."""
