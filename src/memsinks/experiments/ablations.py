@@ -79,9 +79,11 @@ class Ablation:
         """
 
         def repeated(arm: str, mode: str) -> Summary | None:
-            if self.axes:
-                return outcome.over(UNSEEN_STEPS.name, arm, "repeated", mode)
-            return outcome.get(arm, "repeated", mode)
+            if not self.axes:
+                return outcome.get(arm, "repeated", mode)
+            # The same figure, paired on documents; sinks on are measured without a pair.
+            paired = outcome.get(arm, "forgetting_steps", mode)
+            return paired or outcome.over(UNSEEN_STEPS.name, arm, "repeated", mode)
 
         def validation(arm: str, mode: str) -> Summary | None:
             if self.axes:
