@@ -138,7 +138,7 @@ def _frontier_tables(outcome: Outcome) -> list[Table]:
 def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
     """Both axes compare arms of one seed, whose stories are the same."""
 
-    def left(measure: str) -> Figure:
+    def of_never_seen(measure: str) -> Figure:
         return lambda arm, mode: outcome.over(UNSEEN_STEPS.name, arm.name, measure, mode)
 
     def removable(arm: Arm, mode: str) -> Summary | None:
@@ -148,12 +148,14 @@ def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
     never = {"never seen": 1.0}
     return {
         "frontier": [
-            _panel(outcome, "What is left of repeated stories", "loss, of never seen", left("repeated"), never),
+            _panel(
+                outcome, "What is left of repeated stories", "loss, of never seen", of_never_seen("repeated"), never
+            ),
             _panel(
                 outcome,
                 "What comes back by relearning half",
                 "loss of the rest, of never seen",
-                left("relearned"),
+                of_never_seen("relearned"),
                 never,
             ),
             _panel(outcome, "What was there to remove", "removable memory", removable, {}),
