@@ -1,9 +1,9 @@
 """Ablations: arms along one setting, all else as it is recommended or published."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from memsinks.experiments.catalogue import Experiment, Outcome, Table, arms_table
+from memsinks.experiments.catalogue import Experiment, Figure, Outcome, Table, arms_table
 from memsinks.experiments.lab import Arm
 from memsinks.experiments.results import Row, Summary
 from memsinks.experiments.sizes import STORIES
@@ -25,9 +25,6 @@ from memsinks.experiments.story_arms import (
 from memsinks.experiments.ts_repetition import measure_arms
 from memsinks.report.plots import Panel, Series
 from memsinks.training.config import OptimizerConfig
-
-Figure = Callable[[str, str], Summary | None]
-"""What is drawn of an arm, by its name, in a mode."""
 
 
 @dataclass(frozen=True)

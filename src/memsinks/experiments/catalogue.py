@@ -97,6 +97,10 @@ class Outcome:
         ]
 
 
+Figure = Callable[[str, str], Summary | None]
+"""What is drawn of an arm, by its name, in a mode."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One experiment, at every scale.

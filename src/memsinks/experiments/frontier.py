@@ -4,11 +4,11 @@ Methods that forget after training stand at their operating points. These were c
 stories; their place on the picture is the validation loss of standard training, and what they add to it on the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from memsinks.audit import validation_cost
 from memsinks.experiments import relearning
-from memsinks.experiments.catalogue import Experiment, Outcome, Table, cell
+from memsinks.experiments.catalogue import Experiment, Figure, Outcome, Table, cell
 from memsinks.experiments.lab import Arm
 from memsinks.experiments.posthoc import LABELS, LOCALISERS, method_rows
 from memsinks.experiments.posthoc_bench import Bench
@@ -69,10 +69,6 @@ POSTHOC: dict[str, tuple[Arm, ...]] = {
 """Methods applied to the standard arm; nothing is trained under these names."""
 SHOWN = 0.1
 """The picture ends at this share of validation loss above standard training; the table has what lies beyond."""
-
-
-Figure = Callable[[Arm, str], Summary | None]
-"""What is drawn of an arm in the mode in which it is served."""
 
 
 def frontier_points(outcome: Outcome, arms: Sequence[Arm]) -> list[tuple[Arm, Summary, Summary]]:
@@ -139,11 +135,11 @@ def _frontier_figures(outcome: Outcome) -> dict[str, list[Panel]]:
     """Both axes compare arms of one seed, whose stories are the same."""
 
     def of_never_seen(measure: str) -> Figure:
-        return lambda arm, mode: outcome.over(UNSEEN_STEPS.name, arm.name, measure, mode)
+        return lambda arm, mode: outcome.over(UNSEEN_STEPS.name, arm, measure, mode)
 
-    def removable(arm: Arm, mode: str) -> Summary | None:
+    def removable(arm: str, mode: str) -> Summary | None:
         """What has nothing to switch off has nothing to remove."""
-        return outcome.get(arm.name, "removable_memory", mode) if arm.modes else Summary(len(outcome.seeds), 0, 0, 0)
+        return outcome.get(arm, "removable_memory", mode) if mode == "off" else Summary(len(outcome.seeds), 0, 0, 0)
 
     never = {"never seen": 1.0}
     return {
@@ -171,7 +167,7 @@ def _panel(outcome: Outcome, title: str, y_label: str, figure: Figure, lines: di
         found = []
         for arm in arms:
             mode = "off" if arm.modes else "plain"
-            cost, y = outcome.get(arm.name, "validation_cost", mode), figure(arm, mode)
+            cost, y = outcome.get(arm.name, "validation_cost", mode), figure(arm.name, mode)
             if cost is not None and y is not None and cost.mean <= SHOWN:
                 found.append((cost.times(100), y))
         if not found:
