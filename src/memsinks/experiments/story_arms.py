@@ -94,13 +94,16 @@ def rate(times: float) -> Arm:
     return with_sinks(f"sinks_rate_{times:g}", f"Sinks, learning rate x{times:g}", optimizer__sink_lr_multiplier=times)
 
 
-def early(times: float = 5) -> Arm:
-    """Sinks in the first half of the layers only, with a learning rate of theirs."""
-    changes = {"sinks__layers": "early", "optimizer__sink_lr_multiplier": float(times)}
-    if times == 5:
-        return with_sinks("sinks_early", "Sinks, early half of the layers", **changes)
-    label = f"Sinks, early half of the layers, learning rate x{times:g}"
-    return with_sinks(f"sinks_early_rate_{times:g}", label, **changes)
+def early(times: float = 5, active: int = BEST["sinks.active"]) -> Arm:
+    """Sinks in the first half of the layers only, with a learning rate of theirs, and perhaps more of them active."""
+    name, label = "sinks_early", "Sinks, early half of the layers"
+    if active != BEST["sinks.active"]:
+        name, label = f"{name}_{active}", f"{label}, {active} active"
+    if times != BEST["optimizer.sink_lr_multiplier"]:
+        name, label = f"{name}_rate_{times:g}", f"{label}, learning rate x{times:g}"
+    return with_sinks(
+        name, label, sinks__layers="early", sinks__active=active, optimizer__sink_lr_multiplier=float(times)
+    )
 
 
 def pool(rows: int, active: int, times: float | None = None) -> Arm:
