@@ -8,10 +8,19 @@ from memsinks.experiments.memory import arm_rows, curve_rows, memory_rows
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import CANARIES, STORIES
 from memsinks.experiments.stories import StoryLab
-from memsinks.experiments.story_arms import REFERENCES, SINKS, SINKS_PAPER, STANDARD, UNSEEN, UNSEEN_STEPS, rate
+from memsinks.experiments.story_arms import (
+    REFERENCES,
+    SINKS,
+    SINKS_PAPER,
+    STANDARD,
+    UNSEEN,
+    UNSEEN_STEPS,
+    early,
+    rate,
+)
 from memsinks.report.plots import Panel, Series
 
-WITH_SINKS = (SINKS_PAPER, SINKS)
+WITH_SINKS = (SINKS_PAPER, SINKS, early(10))
 WITH_RATES = (*WITH_SINKS, rate(3))
 """On natural stories also sinks that learn a little slower: forgetting for skill."""
 SHOWN = "own", "off", "placebo", "all"
