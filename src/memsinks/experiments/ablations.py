@@ -259,17 +259,24 @@ ABLATIONS = (
         "id-noise-target",
         "A fifth of the exposures under a wrong ID, with little and with much of the pool active",
         "Forgetting of 0.95 at 1 % of validation loss also with 20 % of wrong IDs, new each time (ours: a target).",
-        "Whether that target is met with an eighth of the pool active, or with half of it.",
+        "Whether that target is met, and by how much of the pool; with sinks in all layers or in early ones.",
         Ablation(
             {
-                label: [(s, _noise(s, "fresh", base, mark)) for s in (0.0, 0.2)]
-                for label, base, mark in (
-                    ("an eighth of the pool active, x3", rate(3), "_rate_3"),
-                    ("half, x3", pool(2048, 1024, 3), "_0.5_rate_3"),
-                    ("half, x5", pool(2048, 1024), "_0.5"),
-                )
+                "All layers, x3": [(1 / 8, rate(3)), (1 / 2, pool(2048, 1024, 3))],
+                "All layers, x3, wrong IDs": [
+                    (1 / 8, _noise(0.2, "fresh", rate(3), "_rate_3")),
+                    (1 / 2, _noise(0.2, "fresh", pool(2048, 1024, 3), "_0.5_rate_3")),
+                ],
+                "Early half, x10": [(1 / 8, early(10))],
+                **{
+                    f"Early half, x{times}, wrong IDs": [
+                        (s, _noise(0.2, "fresh", early(times, int(2048 * s)), f"_early_{s:g}_rate_{times}"))
+                        for s in shares
+                    ]
+                    for times, shares in ((10, (1 / 2, 3 / 4, 1)), (20, (1 / 2,)))
+                },
             },
-            "share of wrong IDs",
+            "share of the pool that is active",
         ),
     ),
     _ablation(

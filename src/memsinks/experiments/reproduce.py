@@ -18,6 +18,7 @@ from memsinks.experiments.facts import code_facts, hardware_facts
 from memsinks.experiments.frontier import FRONTIER
 from memsinks.experiments.masking import MASKING
 from memsinks.experiments.mixture import LARGE_MIXTURE, LARGE_MIXTURE_LARGER
+from memsinks.experiments.model_depth import MODEL_DEPTH
 from memsinks.experiments.model_size import MODEL_SIZE
 from memsinks.experiments.per_source import PER_SOURCE
 from memsinks.experiments.posthoc import POSTHOC, POSTHOC_CANARY
@@ -45,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         FRONTIER,
         *ABLATIONS,
         MODEL_SIZE,
+        MODEL_DEPTH,
         PER_SOURCE,
         ROUTING,
         DYNAMICS,
