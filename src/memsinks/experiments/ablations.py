@@ -59,7 +59,7 @@ class Ablation:
         columns = {"R": "repeated", "V": "validation", "extracted": "extraction"}
         if self.axes:
             columns |= {
-                "V over standard": "validation_cost",
+                "V over standard": "validation_cost", "forgetting": "forgetting",
                 "forgetting, equal steps": "forgetting_steps", "gap closure": "gap_closure",
                 "removable memory": "removable_memory",
             }  # fmt: skip
