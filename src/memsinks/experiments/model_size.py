@@ -27,7 +27,7 @@ RELEARNED = (UNSEEN_STEPS.name, SINKS.name)
 
 @dataclass(frozen=True)
 class Sizes:
-    """A lab for each size of the model, by its hidden size."""
+    """A lab for each size of the model, by its hidden size or its number of layers."""
 
     labs: dict[int, StoryLab]
 

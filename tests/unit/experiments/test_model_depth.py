@@ -1,8 +1,11 @@
 """The table and the figure of depths, from planted figures."""
 
+from dataclasses import replace
+
 from memsinks.experiments.catalogue import Outcome
 from memsinks.experiments.model_depth import MODEL_DEPTH
 from memsinks.experiments.results import Row, summarise
+from memsinks.experiments.sizes import STORIES
 
 PLANTED = [
     Row(arm=arm, measure=measure, mode="off", x=float(layers), value=value)
@@ -14,6 +17,12 @@ PLANTED = [
     for measure, value in zip(("repeated", "validation", "validation_cost", "forgetting_steps"), values, strict=True)
 ]
 OUTCOME = Outcome({0: PLANTED}, summarise([PLANTED]))
+
+
+def test_models_differ_in_depth_alone(tmp_path):
+    setting = STORIES["mini"]
+    labs = MODEL_DEPTH.prepare(setting, 0, tmp_path, progress=False).labs
+    assert {layers: lab.setting for layers, lab in labs.items()} == {n: replace(setting, layers=n) for n in (2, 4, 8)}
 
 
 def test_each_depth_has_its_own_row_in_order():
