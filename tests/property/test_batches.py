@@ -1,5 +1,6 @@
 """Which rows each rank reads: for any sizes, every row of a step once, whatever the number of ranks."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,11 +14,13 @@ SHAPES = {
 }
 
 
-def read(rows: int, batch: int, micro: int, world: int, start: int = 0) -> list[list[list[list[int]]]]:
+def read(
+    rows: int, batch: int, micro: int, world: int, start: int = 0, lengths: np.ndarray | None = None
+) -> list[list[list[list[int]]]]:
     """Rows by step, micro-batch and rank."""
     by_rank = []
     for rank in range(world):
-        batches = RankBatches(rows, batch_size=batch, micro_batch_size=micro, rank=rank, world=world)
+        batches = RankBatches(rows, batch_size=batch, micro_batch_size=micro, rank=rank, world=world, lengths=lengths)
         batches.start = start
         flat = list(batches)
         count = batches.accumulation
@@ -60,6 +63,20 @@ def test_micro_batches_are_no_larger_and_no_more_than_it_takes(rows, batch, micr
         flat = [size for part in step for size in part]
         assert flat == sorted(flat, reverse=True), "a short micro-batch comes last"
         assert sum(0 < size < micro for size in flat) <= 1
+
+
+@given(**SHAPES, start=st.integers(0, 20), seed=st.integers(0, 9))
+def test_rows_of_a_step_are_dealt_out_by_length_where_it_takes_several_rounds(rows, batch, micro, world, start, seed):
+    lengths = np.random.default_rng(seed).integers(1, 9, rows)
+    plain = read(rows, batch, micro, world, start)
+    by_length = read(rows, batch, micro, world, start, lengths)
+    if -(-batch // (micro * world)) == 1:
+        assert by_length == plain
+    for step, ordered in zip(plain, by_length, strict=True):
+        assert [[len(rank) for rank in part] for part in step] == [[len(rank) for rank in part] for part in ordered]
+        assert sorted(in_order(ordered)) == in_order(step)
+        if len(step) > 1:
+            assert in_order(ordered) == sorted(in_order(step), key=lambda row: (lengths[row], row))
 
 
 @given(**SHAPES, start=st.integers(0, 220))

@@ -59,8 +59,11 @@ class LabSetting:
         max_length: tokens in a row, one document each; longer documents are cut into chunks.
         batch_size, learning_rate, warmup_steps: of all arms.
         micro_batch_size: rows that a device takes at a time; None takes the batch whole.
+        compile: compile decoder layers in training.
         prefix, suffix: tokens given, and tokens to reproduce, in extraction.
         curve_points: how often losses are followed in training; 0 for never.
+        checkpoint_every: steps between an arm's checkpoints; None for a tenth of them, 0 where an arm takes so little
+            time that it only writes one when it is asked to stop.
     """
 
     exposures: int = 128
@@ -76,9 +79,11 @@ class LabSetting:
     micro_batch_size: int | None = None
     learning_rate: float = 2e-3
     warmup_steps: int = 60
+    compile: bool = False
     prefix: int = 50
     suffix: int = 50
     curve_points: int = 12
+    checkpoint_every: int | None = None
 
 
 class LabText(Protocol):
@@ -184,6 +189,8 @@ class Lab(Generic[S, T]):
             "logging.live": self.progress,
             "logging.evaluate_every": max(1, steps // setting.curve_points) if setting.curve_points else 0,
             "checkpoints.keep": 1,
+            **({"precision.compile": True} if setting.compile else {}),
+            **({} if setting.checkpoint_every is None else {"checkpoints.every_steps": setting.checkpoint_every}),
             **({} if setting.micro_batch_size is None else {"schedule.micro_batch_size": setting.micro_batch_size}),
             **({} if arm.start is None else {_START: str(self.place(arm.start))}),
             **arm.settings,

@@ -14,11 +14,11 @@ SMOKE = StorySetting(
 MINI = StorySetting(once=3000, repeated=16, exposures=100, validation=300, longest=900)
 CPU = StorySetting()
 GPU = StorySetting(
-    tokenizer="gpt2", hidden=1024, layers=24, heads=16, width=2816, max_length=512, batch_size=64, micro_batch_size=32,
-    learning_rate=3e-4, warmup_steps=200,
+    vocabulary=8192, hidden=1024, layers=24, heads=16, width=2816, max_length=512, batch_size=64, micro_batch_size=16,
+    learning_rate=5e-4, compile=True, checkpoint_every=0, slower=(),
 )  # fmt: skip
-"""About 344M parameters: GPT-2-medium's depth and width, in Llama's form."""
-PAPER = replace(GPU, source="roneneldan/TinyStories", once=20_000)
+"""317M parameters: GPT-2-medium's depth and width, in Llama's form, and a vocabulary made for the stories."""
+PAPER = replace(GPU, source="roneneldan/TinyStories", once=20_000, tokenizer="gpt2")
 
 STORIES: dict[Scale, StorySetting] = {"smoke": SMOKE, "mini": MINI, "cpu": CPU, "gpu": GPU, "paper": PAPER}
 CANARIES: dict[Scale, StorySetting] = {
@@ -45,8 +45,8 @@ BOOKS_CPU = replace(
 BOOKS_GPU = replace(
     BOOKS_CPU, book_characters=None, general_characters=None, pool=8192, active=1024,
     **{key: getattr(GPU, key) for key in (
-        "tokenizer", "hidden", "layers", "heads", "width", "max_length", "batch_size", "micro_batch_size",
-        "learning_rate", "warmup_steps",
+        "vocabulary", "hidden", "layers", "heads", "width", "max_length", "batch_size", "micro_batch_size",
+        "learning_rate", "compile", "checkpoint_every",
     )},
 )  # fmt: skip
 

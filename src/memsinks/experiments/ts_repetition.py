@@ -63,7 +63,7 @@ def measure_arms(lab: StoryLab, arms: Sequence[Arm], documents: str = "repeated"
 
 
 def _run(lab: StoryLab) -> list[Row]:
-    return measure_arms(lab, (*REFERENCES, *WITH_RATES))
+    return measure_arms(lab, (*REFERENCES, *WITH_SINKS, *(rate(times) for times in lab.setting.slower)))
 
 
 def _run_canaries(lab: StoryLab) -> list[Row]:

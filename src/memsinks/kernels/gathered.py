@@ -5,12 +5,16 @@ backward pass too; a dense gradient has to be filled with the pool's worth of ze
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from memsinks.kernels.weights import SinkWeights
+
+PADDING = 4
+"""On a GPU, groups are padded and computed at once where that makes at most so many times as many tokens of them."""
 
 
 def gathered(
@@ -47,14 +51,27 @@ def gathered(
     gated = weights.gate is not None
     if len(set(counts)) <= 1:
         x_GTH = x.view(len(counts), -1, x.shape[-1]) if counts else x.view(0, 1, x.shape[-1])
-        h = _hidden(torch.bmm(x_GTH, into.mT), bias, scale, weights.act, gated)
-        return torch.bmm(h, down).flatten(0, 1)
+        return torch.bmm(_hidden(torch.bmm(x_GTH, into.mT), bias, scale, weights.act, gated), down).flatten(0, 1)
+    if device != "cpu" and len(counts) * max(counts) <= PADDING * len(x):
+        return _padded(x, into, bias, down, scale, counts, weights.act, gated)
+    return _by_group(x, into, bias, down, scale, counts, weights.act, gated)
 
-    # Groups of different lengths, one at a time: nothing is padded.
+
+def _by_group(
+    x: Tensor,
+    into: Tensor,
+    bias: Tensor | None,
+    down: Tensor,
+    scale: Tensor | None,
+    counts: tuple[int, ...],
+    act: Callable[[Tensor], Tensor],
+    gated: bool,
+) -> Tensor:
+    """Groups of different lengths, one at a time: nothing is padded."""
     # unbind, not an index a group: the gradient of each index would be a tensor of all groups.
     nothing = [None] * len(counts)
     outputs = [
-        _hidden(x_TH @ into_KH.mT, bias_1K, scale_1K, weights.act, gated) @ down_KH
+        _hidden(x_TH @ into_KH.mT, bias_1K, scale_1K, act, gated) @ down_KH
         for x_TH, into_KH, down_KH, bias_1K, scale_1K in zip(
             x.split(counts),
             into.unbind(0),
@@ -65,6 +82,32 @@ def gathered(
         )
     ]
     return torch.cat(outputs)
+
+
+def _padded(
+    x: Tensor,
+    into: Tensor,
+    bias: Tensor | None,
+    down: Tensor,
+    scale: Tensor | None,
+    counts: tuple[int, ...],
+    act: Callable[[Tensor], Tensor],
+    gated: bool,
+) -> Tensor:
+    """Groups of different lengths at once, each padded to the longest: a launch costs a GPU more than the padding."""
+    slots = _slots(counts, x.device)
+    x_SH = x.new_zeros(len(counts) * max(counts), x.shape[-1]).index_copy(0, slots, x)
+    x_GTH = x_SH.view(len(counts), -1, x.shape[-1])
+    y = torch.bmm(_hidden(torch.bmm(x_GTH, into.mT), bias, scale, act, gated), down)
+    return y.flatten(0, 1).index_select(0, slots)
+
+
+@lru_cache(maxsize=2)
+def _slots(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Where each token is once its group is padded: ``int64 [n]``; all layers of a pass ask for the same."""
+    longest = max(counts)
+    places = [torch.arange(count) + group * longest for group, count in enumerate(counts)]
+    return torch.cat(places).to(device, non_blocking=True)
 
 
 def _hidden(

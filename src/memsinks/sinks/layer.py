@@ -139,11 +139,13 @@ def bound_layer(base: Any) -> type[nn.Module]:
     """Subclass of a decoder layer that holds the routing while its forward runs."""
 
     class BoundLayer(base):
+        base_forward = staticmethod(base.forward)
+
         def forward(self, *args: Any, sink_routing: Routing | None = None, **kwargs: Any) -> Any:
             sinks = self._sinks
             sinks.routing, sinks.joined = sink_routing, False
             try:
-                output = super().forward(*args, **kwargs)
+                output = self.base_forward(self, *args, **kwargs)
                 if sink_routing is not None and not sinks.joined:
                     raise UnsupportedModelError(
                         f"the MLP of layer {sinks.layer_index} ran without its sinks: something stands in for it or "
@@ -192,6 +194,11 @@ def bind(site: Site, sinks: Sinks) -> None:
         # Past nn.Module's bookkeeping: a second registration would name the parameters twice.
         object.__setattr__(module, "_sinks", sinks)
         module.__class__ = subclass(type(module))
+
+
+def is_bound(layer: nn.Module) -> bool:
+    """Whether a decoder layer has sinks."""
+    return "_sinks" in vars(layer)
 
 
 def unbind(site: Site) -> None:

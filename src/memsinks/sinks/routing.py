@@ -142,6 +142,9 @@ def _route(
     located = table.locate(own_ids, config, layers)
     if strict and not located.held.all():
         _refuse(own_ids[~located.held], table)
+    if config.active == table.pool and table.removed is None and located.held.all():
+        # Every ID has the whole pool: their tokens are one group, whose rows are fetched once.
+        own_index = torch.zeros_like(own_index)
     own_group = torch.where(located.held, torch.arange(len(own_ids), device=mask.device) + len(fixed), -1)
     group = group.masked_scatter(own, own_group[own_index]).flatten()
 

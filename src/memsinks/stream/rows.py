@@ -151,6 +151,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self._row_ends)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row: ``int64`` ``[rows]``."""
+        return np.add.reduceat(self._stop - self._start, np.append(0, self._row_ends[:-1]))
+
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         i = index.__index__()
         if not 0 <= i < len(self):

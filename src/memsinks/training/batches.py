@@ -1,8 +1,9 @@
 """Which rows each rank reads in each micro-batch: a function of the step alone, so nothing has to be saved to resume.
 
 An optimiser step takes the next ``batch_size`` rows of the stream whatever the number of ranks. They are dealt out in
-micro-batches, first to all ranks, then to all ranks again. No row is repeated to come out even: a rank may get a short
-micro-batch, or none, for which it computes a batch of padding so that ranks keep in step.
+micro-batches, first to all ranks, then to all ranks again; where that takes more than one round and their lengths are
+known, the shortest rows first, since a micro-batch is padded to its longest row. No row is repeated to come out even: a
+rank may get a short micro-batch, or none, for which it computes a batch of padding so that ranks keep in step.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -31,13 +33,24 @@ class RankBatches(Sampler[list[int]]):
         batch_size: rows in an optimiser step, over all ranks.
         micro_batch_size: most rows of a rank at a time.
         rank, world: this rank, and how many there are.
+        lengths: tokens of each row, ``[rows]``.
     """
 
-    def __init__(self, rows: int, *, batch_size: int, micro_batch_size: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        rows: int,
+        *,
+        batch_size: int,
+        micro_batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        lengths: np.ndarray | None = None,
+    ) -> None:
         self.rows, self.batch_size, self.micro_batch_size = rows, batch_size, micro_batch_size
         self.rank, self.world = rank, world
         self.accumulation = math.ceil(batch_size / (micro_batch_size * world))
         self.steps = math.ceil(rows / batch_size)
+        self.lengths = lengths if self.accumulation > 1 else None
         self.start = 0
 
     def __len__(self) -> int:
@@ -46,10 +59,12 @@ class RankBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
         for step in range(start, self.steps):
-            end = min((step + 1) * self.batch_size, self.rows)
+            rows = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, self.rows))
+            if self.lengths is not None:
+                rows = rows[np.argsort(self.lengths[rows], kind="stable")]
             for micro in range(self.accumulation):
-                first = step * self.batch_size + (micro * self.world + self.rank) * self.micro_batch_size
-                yield list(range(min(first, end), min(first + self.micro_batch_size, end)))
+                first = (micro * self.world + self.rank) * self.micro_batch_size
+                yield rows[first : first + self.micro_batch_size].tolist()
 
 
 def trailing(predicted: torch.Tensor) -> int:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from memsinks.config import flat_values
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError, WorkerError
-from memsinks.stream import Collator, ExposurePlan, Treatment, build_stream
+from memsinks.stream import Collator, ExposurePlan, Treatment
+from memsinks.stream.rows import Rows
 from memsinks.training import checkpoints
 from memsinks.training.batches import WORKER_DIED, tells_of_dead_worker
+from memsinks.training.compilation import compiled_layers
 from memsinks.training.config import TrainConfig
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import uses_sinks
@@ -157,6 +160,7 @@ def train(
         sink_lr_multiplier=config.optimizer.sink_lr_multiplier,
         sink_weight_decay=config.optimizer.sink_weight_decay,
         held_back=config.optimizer.held_back,
+        row_lengths=np.concatenate([part.lengths for part in rows.datasets]),
         gradients="dense" if config.parallel.sinks == "dense" and uses_sinks(model) else None,
         optimizers=(optimizer, None),
     )
@@ -167,7 +171,8 @@ def train(
         trainer.add_callback(callback)
     started = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with compiled_layers(model) if config.precision.compile else nullcontext():
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except RuntimeError as error:
         if not tells_of_dead_worker(error):
             raise
@@ -198,10 +203,10 @@ def train(
 
 
 def training_rows(text: TrainText, config: TrainConfig) -> ConcatDataset[Any]:
-    """The rows of a run, in order: one pass over the plan, or as many as the steps need, each reordered."""
+    """The :class:`Rows` of a run, in order: one pass over the plan, or as many as the steps need, each reordered."""
 
     def one_pass(number: int) -> Any:
-        return build_stream(
+        return Rows(
             text.corpus,
             text.plan,
             seed=config.seed + number,
@@ -273,7 +278,6 @@ def _arguments(config: TrainConfig, steps: int, directory: Path) -> TrainingArgu
         adam_epsilon=optimizer.eps,
         max_grad_norm=optimizer.max_grad_norm,
         bf16=bf16_pays() if precision.bf16 is None else precision.bf16,
-        torch_compile=precision.compile,
         activation_checkpointing=precision.gradient_checkpointing,
         seed=config.seed % 2**32,
         logging_steps=config.logging.every_steps,

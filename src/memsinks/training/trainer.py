@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -56,6 +57,7 @@ class SinkTrainer(PlainUploads):
         sink_weight_decay: decay of touched rows.
         gradients: of the sinks, see :class:`SinkAdamW`.
         held_back: what does not learn from rows marked ``shared_frozen``, see :mod:`memsinks.training.updates`.
+        row_lengths: tokens of each row of ``train_dataset``, so that rows of a step that are alike share a micro-batch.
         push_sinks: upload the sinks too wherever ``args`` and :meth:`push_to_hub` upload the model.
         args, kwargs: as :class:`transformers.Trainer` takes them.
 
@@ -73,6 +75,7 @@ class SinkTrainer(PlainUploads):
         sink_weight_decay: float = 0.0,
         gradients: Gradients | None = None,
         held_back: HeldBack = "all",
+        row_lengths: np.ndarray | None = None,
         push_sinks: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -89,6 +92,7 @@ class SinkTrainer(PlainUploads):
         self.sink_weight_decay = sink_weight_decay
         self.gradients = gradients
         self.held_back: HeldBack = held_back
+        self.row_lengths = row_lengths
         self.exposures = ExposureCounter()
         self.slots = 0
         """Token slots of this rank's batches, padding included."""
@@ -137,6 +141,7 @@ class SinkTrainer(PlainUploads):
             micro_batch_size=self.args.per_device_train_batch_size,
             rank=self.args.process_index,
             world=self.args.world_size,
+            lengths=self.row_lengths,
         )
         workers = self.args.dataloader_num_workers
         self._loader = WaitingLoader(

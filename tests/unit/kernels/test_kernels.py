@@ -1,5 +1,7 @@
 """Both kernels against a loop over tokens and sinks, and against each other, in float64."""
 
+import importlib
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -98,6 +100,20 @@ def test_kernels_equal_the_definition(counts, shape, scaled):
                 own = own.to_dense()
             grad = torch.zeros_like(own) if grad is None else grad
             torch.testing.assert_close(own, grad, atol=1e-12, rtol=1e-12, msg=f"{kernel.__name__}, gradient of {name}")
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["no scale", "scale"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("counts", ["ragged", "many short documents"])
+def test_groups_padded_to_one_length_give_what_they_give_one_at_a_time(counts, shape, scaled, monkeypatch):
+    arguments = (*problem(COUNTS[counts], *SHAPES[shape], scaled), COUNTS[counts])
+    expected, expected_grads = gradients(gathered, *arguments, sparse=True)
+    module = importlib.import_module("memsinks.kernels.gathered")
+    monkeypatch.setattr(module, "_by_group", module._padded)
+    y, grads = gradients(gathered, *arguments, sparse=True)
+    torch.testing.assert_close(y, expected, atol=1e-12, rtol=1e-12)
+    for name, grad in expected_grads.items():
+        torch.testing.assert_close(grads[name].to_dense(), grad.to_dense(), atol=1e-12, rtol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("counts", ["equal", "ragged", "no group"])

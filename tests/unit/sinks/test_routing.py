@@ -349,6 +349,21 @@ def test_whole_only_where_nothing_moves(ids, whole):
     assert plan(torch.tensor(ids), torch.ones(2, 2, dtype=torch.bool)).whole == whole
 
 
+def test_ids_that_all_have_the_whole_pool_are_one_group():
+    config = SinkConfig(pool=POOL, active=POOL).resolve(POOL)
+    ids, mask = torch.tensor([[5, 9, 6, 5]]), torch.tensor([[True, True, False, True]])
+    found = route(ids, mask, OWN, config, LAYERS, torch.float64)
+    assert found.counts == (3,)
+    assert found.rows.sort(-1).values.tolist() == [[list(range(POOL))]] * LAYERS
+    assert found.tokens.tolist() == [0, 1, 3]
+    whole = sink_model("llama", dtype=torch.float64, pool=POOL, active=POOL)
+    x = tokens()
+    together = logits(whole, x, sequence_ids=torch.tensor([5, 9, 6]))
+    for i, sequence_id in enumerate((5, 9, 6)):
+        close(together[i], logits(whole, x[i : i + 1], sequence_ids=torch.tensor([sequence_id]))[0])
+    close(together, logits(whole, x, "all"))
+
+
 def test_nothing_to_do_still_has_a_routing_but_off_has_none():
     ids, mask = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.bool)
     routing = plan(ids, mask)

@@ -1,0 +1,47 @@
+"""Decoder layers compiled one by one.
+
+They are alike, so one compilation serves them all, in seconds where a whole model takes minutes; and row lengths are
+symbols in it, so that a batch of another width needs no other. Sinks run as they are, see
+:meth:`memsinks.sinks.layer.Sinks.add_to`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from memsinks.sinks.layer import is_bound
+
+
+@contextmanager
+def compiled_layers(model: Any, backend: str | Callable[..., Any] = "inductor") -> Iterator[None]:
+    """Inside the block, the decoder layers of a transformers model run compiled.
+
+    Args:
+        model: with sinks, or without.
+        backend: as ``torch.compile`` takes it.
+    """
+    # What was compiled for models that came before counts towards a limit, beyond which layers would run as they are.
+    torch._dynamo.reset()
+    layers = [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
+    for layer in layers:
+        if is_bound(layer):
+            # What binds the sinks stays outside: a routing is another for each batch.
+            layer.base_forward = torch.compile(type(layer).base_forward, dynamic=True, backend=backend)
+        else:
+            layer.forward = _without_routing(torch.compile(layer.forward, dynamic=True, backend=backend))
+    try:
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("base_forward" if is_bound(layer) else "forward")
+
+
+def _without_routing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer without sinks makes no use of the routing that its model hands to all."""
+
+    def run(*args: Any, sink_routing: Any = None, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    return run
