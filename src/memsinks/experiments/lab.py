@@ -41,6 +41,8 @@ from memsinks.training.run import bf16_pays
 PLAIN = "plain"
 FOLLOWED = ("repeated", "validation")
 """Sets of documents whose losses are followed during training, whatever an arm's plan."""
+MODEL = 2
+"""Counts changes of the models that settings stand for: arms of an earlier one are trained anew."""
 _START = "model.pretrained"
 _PATHS = ("output", "corpus.path", "exposures.plan", "logging.live", _START)
 """Settings that do not change what an arm is."""
@@ -364,6 +366,7 @@ class Lab(Generic[S, T]):
         prompts = {self._prompt(document) for document in self.text.extraction()}
         description = {
             "version": version("memsinks"),
+            "model": MODEL,
             "settings": {k: v for k, v in flat_values(config) if k not in _PATHS and v != default[k]},
             "text": facts,
             "modes": arm.modes,
