@@ -8,6 +8,7 @@
     ├── UnsupportedModelError  the model's MLP cannot take sinks exactly
     ├── SequenceIdError        sequence IDs or sink masks are missing, misshapen or out of range
     ├── CheckpointError        a saved run is missing a part, or a part was altered
+    ├── TrainingError          training goes on without learning anything
     ├── WorkerError            a process that works for this one died
     └── LedgerError            the ledger cannot be read, written or trusted
         └── LedgerConflictError  somebody else wrote to it since
@@ -38,6 +39,10 @@ class SequenceIdError(MemsinksError, ValueError):
 
 class CheckpointError(MemsinksError):
     """A saved run is missing a part, or a part was altered."""
+
+
+class TrainingError(MemsinksError):
+    """Training goes on without learning anything."""
 
 
 class WorkerError(MemsinksError):

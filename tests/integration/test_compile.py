@@ -8,13 +8,16 @@ from families import VOCABULARY, sink_model
 from torch._dynamo.utils import counters
 
 from memsinks import SinkAdamW
+from memsinks.errors import UnsupportedModelError
 from memsinks.sinks.attach import sinks_of
 from memsinks.training.compilation import compiled_layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 
-def train(family: str, compiled: str | None, checkpointing: bool, layers: tuple[int, ...]) -> tuple[list[float], dict]:
+def train(
+    family: str, compiled: str | None, checkpointing: bool, layers: tuple[int, ...], widths
+) -> tuple[list[float], dict]:
     torch._dynamo.reset()
     counters.clear()
     torch.manual_seed(0)
@@ -28,10 +31,10 @@ def train(family: str, compiled: str | None, checkpointing: bool, layers: tuple[
     step = torch.compile(model, backend="aot_eager") if compiled == "model" else model
     losses = []
     with compiled_layers(model, "aot_eager") if compiled == "layers" else nullcontext():
-        for seed in range(6):
+        for seed, width in enumerate(widths):
             generator = torch.Generator().manual_seed(seed)
             # IDs, masks and widths that change from batch to batch: other groups, other numbers of tokens.
-            x = torch.randint(3, VOCABULARY, (4, 8 + seed // 2), generator=generator)
+            x = torch.randint(3, VOCABULARY, (4, width), generator=generator)
             ids = torch.randint(0, 6, (4,), generator=generator)
             mask = torch.rand(x.shape, generator=generator) > 0.3 * (seed % 2)
             loss = step(input_ids=x, labels=x, sequence_ids=ids, sink_mask=mask, use_cache=False).loss
@@ -42,18 +45,25 @@ def train(family: str, compiled: str | None, checkpointing: bool, layers: tuple[
     return losses, {f"{s.layer_index}.{n}": p.detach() for s in sinks_of(model) for n, p in s.named_parameters()}
 
 
-@pytest.mark.parametrize("compiled", ["model", "layers"])
+@pytest.mark.parametrize(("compiled", "widths"), [("model", (8,) * 4), ("layers", (8, 8, 9, 9, 10, 10))])
 @pytest.mark.parametrize(
     ("family", "checkpointing", "layers"), [("llama", False, ()), ("gpt2", True, ()), ("llama", True, (1,))]
 )
-def test_compiled_training_is_the_eager_one(family, checkpointing, layers, compiled):
-    losses, rows = train(family, None, checkpointing, layers)
-    compiled_losses, compiled_rows = train(family, compiled, checkpointing, layers)
+def test_compiled_training_is_the_eager_one(family, checkpointing, layers, compiled, widths):
+    losses, rows = train(family, None, checkpointing, layers, widths)
+    compiled_losses, compiled_rows = train(family, compiled, checkpointing, layers, widths)
     assert compiled_losses == pytest.approx(losses, rel=1e-5)
     for name, value in rows.items():
         torch.testing.assert_close(compiled_rows[name], value, atol=2e-4, rtol=0, msg=name)
     # Sinks' shapes follow the batch; were they traced, each batch would be several new graphs.
     assert 0 < counters["stats"]["unique_graphs"] < 20
+
+
+def test_a_model_without_known_layers_is_refused():
+    model = sink_model("llama")
+    model._no_split_modules = None
+    with pytest.raises(UnsupportedModelError, match=r"without precision\.compile"), compiled_layers(model):
+        pass
 
 
 def test_layers_are_as_before_once_they_are_no_longer_compiled():

@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 import memsinks
 from memsinks import SinkAdamW, SinkTrainer
-from memsinks.errors import CheckpointError, SequenceIdError
+from memsinks.errors import CheckpointError, SequenceIdError, TrainingError
 from memsinks.sinks.attach import sinks_of
 from memsinks.stream import Collator
 from memsinks.training.batches import RankBatches
 from memsinks.training.exposures import ExposureCounter
+from memsinks.training.stopping import MOST_SKIPPED, StopOnSkipped
 
 IDS = (0, 3, 2**63, 2**64 - 1, 12345)
 
@@ -229,6 +230,24 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted(tmp_path):
     trainer.train()
     assert trainer._sink_optimizer().skipped_steps == 1
     assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_run_of_which_every_step_is_left_out_ends_with_an_error(tmp_path, every):
+    class Broken(SinkTrainer):
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            return loss if self.state.global_step % every else loss * float("nan")
+
+    trainer = sink_trainer(tmp_path, max_steps=2 * MOST_SKIPPED, save_strategy="no")
+    trainer.__class__ = Broken
+    trainer.add_callback(StopOnSkipped(lambda: trainer.skipped_steps))
+    if every == 2:
+        trainer.train()
+        return
+    with pytest.raises(TrainingError, match=f"{MOST_SKIPPED} steps in a row.*learning_rate"):
+        trainer.train()
+    assert trainer.state.global_step == MOST_SKIPPED
 
 
 def test_training_without_ids_is_refused(tmp_path):

@@ -11,7 +11,11 @@ from typing import Any
 
 import torch
 
+from memsinks.errors import UnsupportedModelError
 from memsinks.sinks.layer import is_bound
+
+GRAPHS = 64
+"""Of one function: training, measuring, sinks on and off, weights held back, each on few rows and on many."""
 
 
 @contextmanager
@@ -21,10 +25,17 @@ def compiled_layers(model: Any, backend: str | Callable[..., Any] = "inductor") 
     Args:
         model: with sinks, or without.
         backend: as ``torch.compile`` takes it.
+
+    Raises:
+        UnsupportedModelError: transformers does not say which modules are its decoder layers.
     """
     # What was compiled for models that came before counts towards a limit, beyond which layers would run as they are.
     torch._dynamo.reset()
     layers = [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
+    if not layers:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} names no decoder layers (_no_split_modules); train it without precision.compile"
+        )
     for layer in layers:
         if is_bound(layer):
             # What binds the sinks stays outside: a routing is another for each batch.
@@ -32,7 +43,8 @@ def compiled_layers(model: Any, backend: str | Callable[..., Any] = "inductor") 
         else:
             layer.forward = _without_routing(torch.compile(layer.forward, dynamic=True, backend=backend))
     try:
-        yield
+        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+            yield
     finally:
         for layer in layers:
             vars(layer).pop("base_forward" if is_bound(layer) else "forward")

@@ -29,7 +29,7 @@ from memsinks.training.config import TrainConfig
 from memsinks.training.exposures import ExposureCounter
 from memsinks.training.optimizer import uses_sinks
 from memsinks.training.ranks import from_first, is_first
-from memsinks.training.stopping import StopOnSignal
+from memsinks.training.stopping import StopOnSignal, StopOnSkipped
 from memsinks.training.trainer import SinkTrainer
 
 PLAN = "plan.parquet"
@@ -138,6 +138,7 @@ def train(
         ConfigError: there is nothing to resume from, the checkpoint is of a run with other text or settings, or a
             setting does not work with several processes.
         CheckpointError: a checkpoint could not be written; the ones before it are untouched.
+        TrainingError: one gradient after the other is not finite.
         WorkerError: a process of the loader died.
     """
     if text.treatment.shared_budget is not None and _processes() > 1:
@@ -160,14 +161,16 @@ def train(
         sink_lr_multiplier=config.optimizer.sink_lr_multiplier,
         sink_weight_decay=config.optimizer.sink_weight_decay,
         held_back=config.optimizer.held_back,
-        row_lengths=np.concatenate([part.lengths for part in rows.datasets]),
+        # torch types a part of the whole as any dataset; these are Rows.
+        row_lengths=np.concatenate([part.lengths for part in rows.datasets]),  # type: ignore[attr-defined]
         gradients="dense" if config.parallel.sinks == "dense" and uses_sinks(model) else None,
         optimizers=(optimizer, None),
     )
     trainer.facts = {**(facts or {}), **identity}
     trainer.companions = dict(companions or {})
     trainer.remove_callback(PrinterCallback)
-    for callback in [*(callbacks(trainer) if callable(callbacks) else callbacks), *([stop] if stoppable else [])]:
+    further = callbacks(trainer) if callable(callbacks) else callbacks
+    for callback in [*further, *([stop] if stoppable else []), StopOnSkipped(lambda: trainer.skipped_steps)]:
         trainer.add_callback(callback)
     started = time.perf_counter()
     try:

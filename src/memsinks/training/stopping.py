@@ -1,16 +1,20 @@
-"""Stop at the next step with a checkpoint, when the system or the user asks."""
+"""Stop at the next step with a checkpoint, when the system or the user asks; and stop where nothing is learned."""
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from memsinks.errors import TrainingError
 from memsinks.training.ranks import reduced
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MOST_SKIPPED = 20
+"""Steps in a row that may be left out because a gradient was not finite."""
 
 
 class StopOnSignal(TrainerCallback):
@@ -57,3 +61,30 @@ class StopOnSignal(TrainerCallback):
 
     def _any(self, device: torch.device) -> bool:
         return bool(reduced(torch.tensor(int(self._asked), device=device)))
+
+
+class StopOnSkipped(TrainerCallback):
+    """Ends a run whose steps are all left out: it would come to its end with the weights that it has now.
+
+    Args:
+        skipped: how many steps were left out so far; the same on all ranks.
+    """
+
+    def __init__(self, skipped: Callable[[], int]) -> None:
+        self._skipped, self._before, self._in_a_row = skipped, skipped(), 0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Count.
+
+        Raises:
+            TrainingError: too many in a row.
+        """
+        skipped = self._skipped()
+        self._in_a_row = self._in_a_row + 1 if skipped > self._before else 0
+        self._before = skipped
+        if self._in_a_row >= MOST_SKIPPED:
+            raise TrainingError(
+                f"the gradient was not finite in {self._in_a_row} steps in a row, up to step {state.global_step}, so "
+                "that they changed nothing: lower optimizer.learning_rate, train without precision.bf16, or look for "
+                "weights that are not finite in the model that training began with"
+            )
