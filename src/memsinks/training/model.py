@@ -9,7 +9,7 @@ def small_llama(
     """A Llama of ``width`` MLP neurons for the tokenizer's vocabulary, its output tied to its input embedding.
 
     It has no padding token: its embedding would be zero for good, and the tokenizer's is also what every text begins
-    with. A layer's norm multiplies the gradient there by a thousand, which overflows in about fourteen layers.
+    with. Each norm multiplies the gradient there by a thousand, which overflows in a deep model.
     """
     return LlamaConfig(
         vocab_size=len(tokenizer),
