@@ -2,7 +2,8 @@
 
 All rivals read the same tokenised stories (those shipped with the package) from disk, in a shuffled order, through a
 torch DataLoader, with and without a worker process. Every round runs each rival once, so that a slow minute of the
-machine does not fall on one of them alone; the figures are medians over rounds. Prints a table, and writes them to
+machine does not fall on one of them alone; the figures are medians over rounds. Where a step takes several
+micro-batches, what dealing rows out by length saves in padding is counted too. Prints a table, and writes them to
 stream.json beside this file (--json FILE for another; --quick, a smoke run, writes only where it is told to).
 """
 
@@ -30,13 +31,17 @@ from transformers import DataCollatorWithPadding
 from memsinks.corpus import Columns, Corpus, PrepareConfig, prepare, read_documents
 from memsinks.data import story_file
 from memsinks.experiments.quickstart import QuickstartConfig
-from memsinks.stream import Collator, ExposurePlan, build_stream
+from memsinks.stream import Collator, ExposurePlan
+from memsinks.stream.rows import Rows
 from memsinks.training.batches import RankBatches
 from memsinks.training.run import pad_id
 
 SHAPE = QuickstartConfig()
 MULTIPLE = 16
 """Widths of padded batches are multiples of this, for every rival: what training does."""
+
+STEP, MICRO = 64, 16
+"""Rows of a step and of a micro-batch, where micro-batches are compared."""
 
 RIVAL = "datasets + padding"
 LAYOUTS = ("one document a row", "packed")
@@ -90,9 +95,9 @@ class DatasetsRows:
         )
 
 
-def memsinks_loader(corpus: Corpus, length: int, packed: bool, batch_size: int, workers: int, seed: int) -> DataLoader:
-    """The loader that SinkTrainer builds, on one rank."""
-    rows = build_stream(
+def stream_rows(corpus: Corpus, length: int, packed: bool, seed: int) -> Rows:
+    """The rows that training reads, every document once."""
+    return Rows(
         corpus,
         ExposurePlan.once(corpus),
         seed=seed,
@@ -100,6 +105,29 @@ def memsinks_loader(corpus: Corpus, length: int, packed: bool, batch_size: int, 
         packed=packed,
         governed=np.ones(len(corpus), dtype=bool),
     )
+
+
+def micro_batches(corpus: Corpus, length: int) -> dict[str, Any]:
+    """What padding costs where a step takes several micro-batches: rows as they come, and dealt out by length.
+
+    Counted, not timed: an epoch's token slots, one document a row.
+    """
+    rows = stream_rows(corpus, length, packed=False, seed=0)
+    multiple, slots = math.gcd(length, MULTIPLE), {}
+    for name, lengths in (("as they come", None), ("by length", rows.lengths)):
+        batches = RankBatches(len(rows), batch_size=STEP, micro_batch_size=MICRO, lengths=lengths)
+        slots[name] = sum(len(b) * -(-int(rows.lengths[b].max()) // multiple) * multiple for b in batches if b)
+    return {
+        "batch_size": STEP,
+        "micro_batch_size": MICRO,
+        "padding_share": {name: 1 - int(rows.lengths.sum()) / found for name, found in slots.items()},
+        "slots, by length / as they come": slots["by length"] / slots["as they come"],
+    }
+
+
+def memsinks_loader(corpus: Corpus, length: int, packed: bool, batch_size: int, workers: int, seed: int) -> DataLoader:
+    """The loader that SinkTrainer builds, on one rank."""
+    rows = stream_rows(corpus, length, packed, seed)
     return DataLoader(
         rows,
         batch_sampler=RankBatches(len(rows), batch_size=batch_size, micro_batch_size=batch_size),
@@ -214,6 +242,8 @@ def main() -> None:
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
         corpus = story_corpus(Path(folder) / "corpus", stories)
+        dealt = micro_batches(corpus, length)
+        print(f"padding, {STEP} rows a step in micro-batches of {MICRO}: {dealt}")
         for row in lengths:
             # As many tokens a batch in either case.
             batch_size = SHAPE.batch_size * length // row
@@ -224,7 +254,9 @@ def main() -> None:
     target = options.json or (None if options.quick else Path(__file__).with_suffix(".json"))
     if target:
         target.write_text(
-            json.dumps(versions() | {"rounds": rounds, "by_row_length": results}, indent=1) + "\n", encoding="utf-8"
+            json.dumps(versions() | {"rounds": rounds, "micro_batches": dealt, "by_row_length": results}, indent=1)
+            + "\n",
+            encoding="utf-8",
         )
 
 
