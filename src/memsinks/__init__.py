@@ -12,6 +12,7 @@ from memsinks.errors import (
     LedgerError,
     MemsinksError,
     SequenceIdError,
+    TrainingError,
     UnsupportedModelError,
     WorkerError,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "SinkAdamW",
     "SinkConfig",
     "SinkTrainer",
+    "TrainingError",
     "UnsupportedModelError",
     "WorkerError",
     "attach",

