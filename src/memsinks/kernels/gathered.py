@@ -6,6 +6,7 @@ backward pass too; a dense gradient has to be filled with the pool's worth of ze
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,59 +48,64 @@ def gathered(
     into, bias, down = fetch(weights.gate, weights.up), fetch(weights.gate_bias, weights.up_bias), fetch(weights.down)
     assert into is not None
     assert down is not None
-    bias = None if bias is None else bias.mT
-    gated = weights.gate is not None
+    active = _Active(into, None if bias is None else bias.mT, down, scale, weights.act, weights.gate is not None)
     if len(set(counts)) <= 1:
         x_GTH = x.view(len(counts), -1, x.shape[-1]) if counts else x.view(0, 1, x.shape[-1])
-        return torch.bmm(_hidden(torch.bmm(x_GTH, into.mT), bias, scale, weights.act, gated), down).flatten(0, 1)
+        return _at_once(x_GTH, active).flatten(0, 1)
     if device != "cpu" and len(counts) * max(counts) <= PADDING * len(x):
-        return _padded(x, into, bias, down, scale, counts, weights.act, gated)
-    return _by_group(x, into, bias, down, scale, counts, weights.act, gated)
+        return _padded(x, active, counts)
+    return _by_group(x, active, counts)
 
 
-def _by_group(
-    x: Tensor,
-    into: Tensor,
-    bias: Tensor | None,
-    down: Tensor,
-    scale: Tensor | None,
-    counts: tuple[int, ...],
-    act: Callable[[Tensor], Tensor],
-    gated: bool,
-) -> Tensor:
+class _Active(NamedTuple):
+    """The rows that are on, fetched: K for each of G groups.
+
+    Attributes:
+        into: ``[G, K, hidden]``, or the gate's and the projection's behind each other, ``[G, 2K, hidden]``.
+        bias: ``[G, 1, K]`` or ``[G, 1, 2K]``, or None.
+        down: ``[G, K, hidden]``.
+        scale: ``[G, 1, K]``, or None.
+        act: the activation function.
+        gated: whether there is a gate.
+    """
+
+    into: Tensor
+    bias: Tensor | None
+    down: Tensor
+    scale: Tensor | None
+    act: Callable[[Tensor], Tensor]
+    gated: bool
+
+
+def _at_once(x_GTH: Tensor, active: _Active) -> Tensor:
+    """Groups of one length."""
+    into = torch.bmm(x_GTH, active.into.mT)
+    return torch.bmm(_hidden(into, active.bias, active.scale, active.act, active.gated), active.down)
+
+
+def _by_group(x: Tensor, active: _Active, counts: tuple[int, ...]) -> Tensor:
     """Groups of different lengths, one at a time: nothing is padded."""
     # unbind, not an index a group: the gradient of each index would be a tensor of all groups.
     nothing = [None] * len(counts)
     outputs = [
-        _hidden(x_TH @ into_KH.mT, bias_1K, scale_1K, act, gated) @ down_KH
+        _hidden(x_TH @ into_KH.mT, bias_1K, scale_1K, active.act, active.gated) @ down_KH
         for x_TH, into_KH, down_KH, bias_1K, scale_1K in zip(
             x.split(counts),
-            into.unbind(0),
-            down.unbind(0),
-            nothing if bias is None else bias.unbind(0),
-            nothing if scale is None else scale.unbind(0),
+            active.into.unbind(0),
+            active.down.unbind(0),
+            nothing if active.bias is None else active.bias.unbind(0),
+            nothing if active.scale is None else active.scale.unbind(0),
             strict=True,
         )
     ]
     return torch.cat(outputs)
 
 
-def _padded(
-    x: Tensor,
-    into: Tensor,
-    bias: Tensor | None,
-    down: Tensor,
-    scale: Tensor | None,
-    counts: tuple[int, ...],
-    act: Callable[[Tensor], Tensor],
-    gated: bool,
-) -> Tensor:
-    """Groups of different lengths at once, each padded to the longest: a launch costs a GPU more than the padding."""
+def _padded(x: Tensor, active: _Active, counts: tuple[int, ...]) -> Tensor:
+    """Groups of different lengths at once, each padded to the longest: few launches, which is what a GPU waits for."""
     slots = _slots(counts, x.device)
     x_SH = x.new_zeros(len(counts) * max(counts), x.shape[-1]).index_copy(0, slots, x)
-    x_GTH = x_SH.view(len(counts), -1, x.shape[-1])
-    y = torch.bmm(_hidden(torch.bmm(x_GTH, into.mT), bias, scale, act, gated), down)
-    return y.flatten(0, 1).index_select(0, slots)
+    return _at_once(x_SH.view(len(counts), -1, x.shape[-1]), active).flatten(0, 1).index_select(0, slots)
 
 
 @lru_cache(maxsize=2)
