@@ -86,5 +86,6 @@ class StopOnSkipped(TrainerCallback):
             raise TrainingError(
                 f"the gradient was not finite in {self._in_a_row} steps in a row, up to step {state.global_step}, so "
                 "that they changed nothing: lower optimizer.learning_rate, train without precision.bf16, or look for "
-                "weights that are not finite in the model that training began with"
+                "weights that are not finite in the model that training began with, and for a pad_token_id of its "
+                "configuration with which texts begin, whose embedding stays zero"
             )
