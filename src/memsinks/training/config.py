@@ -82,7 +82,8 @@ class ScheduleConfig(Section):
     Attributes:
         batch_size: rows in an optimiser step, over all devices; it does not depend on how many there are.
         micro_batch_size: most rows that a device handles at a time; gradients are accumulated over as many
-            micro-batches as the batch takes. By default batch_size divided by the number of devices, rounded up.
+            micro-batches as the batch takes, the shortest rows first. By default batch_size divided by the number of
+            devices, rounded up.
         steps: optimiser steps; default once through the plan. More steps go through it again, in a new order.
         warmup_steps: linear warm-up.
         kind: what follows the warm-up, down to min_lr_ratio of the peak.
@@ -114,7 +115,7 @@ class PrecisionConfig(Section):
 
     Attributes:
         bf16: bfloat16 matrix products, weights in fp32; default where the processor multiplies it in hardware.
-        compile: torch.compile the model.
+        compile: torch.compile the decoder layers.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
     """
 
