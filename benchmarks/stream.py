@@ -113,14 +113,14 @@ def micro_batches(corpus: Corpus, length: int) -> dict[str, Any]:
     Counted, not timed: an epoch's token slots, one document a row.
     """
     rows = stream_rows(corpus, length, packed=False, seed=0)
-    multiple, slots = math.gcd(length, MULTIPLE), {}
-    for name, lengths in (("as they come", None), ("by length", rows.lengths)):
+    tokens, multiple, slots = rows.lengths, math.gcd(length, MULTIPLE), {}
+    for name, lengths in (("as they come", None), ("by length", tokens)):
         batches = RankBatches(len(rows), batch_size=STEP, micro_batch_size=MICRO, lengths=lengths)
-        slots[name] = sum(len(b) * -(-int(rows.lengths[b].max()) // multiple) * multiple for b in batches if b)
+        slots[name] = sum(len(b) * -(-int(tokens[b].max()) // multiple) * multiple for b in batches if b)
     return {
         "batch_size": STEP,
         "micro_batch_size": MICRO,
-        "padding_share": {name: 1 - int(rows.lengths.sum()) / found for name, found in slots.items()},
+        "padding_share": {name: 1 - int(tokens.sum()) / found for name, found in slots.items()},
         "slots, by length / as they come": slots["by length"] / slots["as they come"],
     }
 

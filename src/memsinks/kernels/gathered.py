@@ -102,7 +102,7 @@ def _by_group(x: Tensor, active: _Active, counts: tuple[int, ...]) -> Tensor:
 
 
 def _padded(x: Tensor, active: _Active, counts: tuple[int, ...]) -> Tensor:
-    """Groups of different lengths at once, each padded to the longest: few launches, which is what a GPU waits for."""
+    """Groups of different lengths at once, each padded to the longest: a few launches for all."""
     slots = _slots(counts, x.device)
     x_SH = x.new_zeros(len(counts) * max(counts), x.shape[-1]).index_copy(0, slots, x)
     return _at_once(x_SH.view(len(counts), -1, x.shape[-1]), active).flatten(0, 1).index_select(0, slots)

@@ -1,7 +1,7 @@
 """Decoder layers compiled one by one.
 
-They are alike, so one compilation serves them all, in seconds where a whole model takes minutes; and row lengths are
-symbols in it, so that a batch of another width needs no other. Sinks run as they are, see
+They are alike, so one compilation serves them all; and row lengths are symbols in it, so that a batch of another width
+needs no other. Sinks run as they are, see
 :meth:`memsinks.sinks.layer.Sinks.add_to`.
 """
 
@@ -14,21 +14,23 @@ import torch
 from memsinks.errors import UnsupportedModelError
 from memsinks.sinks.layer import is_bound
 
+BACKEND = "inductor"
 GRAPHS = 64
 """Of one function: training, measuring, sinks on and off, weights held back, each on few rows and on many."""
 
 
 @contextmanager
-def compiled_layers(model: Any, backend: str | Callable[..., Any] = "inductor") -> Iterator[None]:
+def compiled_layers(model: Any, backend: str | Callable[..., Any] | None = None) -> Iterator[None]:
     """Inside the block, the decoder layers of a transformers model run compiled.
 
     Args:
         model: with sinks, or without.
-        backend: as ``torch.compile`` takes it.
+        backend: as ``torch.compile`` takes it; default :data:`BACKEND`.
 
     Raises:
         UnsupportedModelError: transformers does not say which modules are its decoder layers.
     """
+    backend = BACKEND if backend is None else backend
     # What was compiled for models that came before counts towards a limit, beyond which layers would run as they are.
     torch._dynamo.reset()
     layers = [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]

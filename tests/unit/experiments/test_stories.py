@@ -31,6 +31,13 @@ def test_roles_are_apart_and_as_many_as_asked(lab):
     assert (text.corpus.lengths[text.repeated] <= SMOKE.max_length).all()
 
 
+def test_settings_of_a_large_model_reach_the_run_file(lab, tmp_path):
+    setting = replace(SMOKE, compile=True, checkpoint_every=0, micro_batch_size=2)
+    small, large = (StoryLab(s, 0, tmp_path, progress=False).config(STANDARD) for s in (SMOKE, setting))
+    reached = [(c.precision.compile, c.checkpoints.every_steps, c.schedule.micro_batch_size) for c in (small, large)]
+    assert reached == [(False, None, None), (True, 0, 2)]
+
+
 def test_a_seed_chooses_other_stories(lab, tmp_path):
     other = story_text(SMOKE, 1, tmp_path / "corpus")
     names = [{t.corpus.documents[i] for i in t.repeated} for t in (lab.text, other)]
