@@ -36,6 +36,7 @@ from memsinks.sinks.files import METADATA
 from memsinks.sinks.modes import Mode, ModeKind, ModeLike
 from memsinks.stream import ExposurePlan, chunk
 from memsinks.training import checkpoints
+from memsinks.training.compilation import compiler_found
 from memsinks.training.run import bf16_pays
 
 PLAIN = "plain"
@@ -61,7 +62,7 @@ class LabSetting:
         max_length: tokens in a row, one document each; longer documents are cut into chunks.
         batch_size, learning_rate, warmup_steps: of all arms.
         micro_batch_size: rows that a device takes at a time; None takes the batch whole.
-        compile: compile decoder layers in training.
+        compile: compile decoder layers in training, where there is a compiler for it.
         prefix, suffix: tokens given, and tokens to reproduce, in extraction.
         curve_points: how often losses are followed in training; 0 for never.
         checkpoint_every: steps between an arm's checkpoints; None for a tenth of them, 0 where an arm takes so little
@@ -191,7 +192,7 @@ class Lab(Generic[S, T]):
             "logging.live": self.progress,
             "logging.evaluate_every": max(1, steps // setting.curve_points) if setting.curve_points else 0,
             "checkpoints.keep": 1,
-            **({"precision.compile": True} if setting.compile else {}),
+            **({"precision.compile": True} if setting.compile and compiler_found() else {}),
             **({} if setting.checkpoint_every is None else {"checkpoints.every_steps": setting.checkpoint_every}),
             **({} if setting.micro_batch_size is None else {"schedule.micro_batch_size": setting.micro_batch_size}),
             **({} if arm.start is None else {_START: str(self.place(arm.start))}),

@@ -10,13 +10,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
 
-from memsinks.errors import UnsupportedModelError
+from memsinks.errors import ConfigError, UnsupportedModelError
 from memsinks.sinks.layer import is_bound
 
 BACKEND = "inductor"
 GRAPHS = 64
 """Of one function: training, measuring, sinks on and off, weights held back, each on few rows and on many."""
+
+
+def compiler_found() -> bool:
+    """Whether there is the C++ compiler with which ``torch.compile`` builds code for a processor."""
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
 
 
 @contextmanager
@@ -28,9 +39,15 @@ def compiled_layers(model: Any, backend: str | Callable[..., Any] | None = None)
         backend: as ``torch.compile`` takes it; default :data:`BACKEND`.
 
     Raises:
+        ConfigError: the model is on the processor, and there is no compiler for it.
         UnsupportedModelError: transformers does not say which modules are its decoder layers.
     """
     backend = BACKEND if backend is None else backend
+    if backend == BACKEND and next(model.parameters()).device.type == "cpu" and not compiler_found():
+        raise ConfigError(
+            "precision.compile needs a C++ compiler and found none; install one (g++ or clang++), name it in the "
+            "environment variable CXX, or train without precision.compile"
+        )
     # What was compiled for models that came before counts towards a limit, beyond which layers would run as they are.
     torch._dynamo.reset()
     layers = [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
