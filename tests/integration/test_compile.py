@@ -8,9 +8,9 @@ from families import VOCABULARY, sink_model
 from torch._dynamo.utils import counters
 
 from memsinks import SinkAdamW
-from memsinks.errors import UnsupportedModelError
+from memsinks.errors import ConfigError, UnsupportedModelError
 from memsinks.sinks.attach import sinks_of
-from memsinks.training.compilation import compiled_layers
+from memsinks.training.compilation import compiled_layers, compiler_found
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
@@ -63,6 +63,22 @@ def test_a_model_without_known_layers_is_refused():
     model = sink_model("llama")
     model._no_split_modules = None
     with pytest.raises(UnsupportedModelError, match=r"without precision\.compile"), compiled_layers(model):
+        pass
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    # torch reads CXX when it is imported.
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_machine_without_a_compiler_is_told_so():
+    assert not compiler_found()
+    with (
+        pytest.raises(ConfigError, match=r"precision\.compile needs a C\+\+ compiler.*CXX"),
+        compiled_layers(sink_model("llama")),
+    ):
         pass
 
 

@@ -31,11 +31,19 @@ def test_roles_are_apart_and_as_many_as_asked(lab):
     assert (text.corpus.lengths[text.repeated] <= SMOKE.max_length).all()
 
 
-def test_settings_of_a_large_model_reach_the_run_file(lab, tmp_path):
+def test_settings_of_a_large_model_reach_the_run_file(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr("memsinks.experiments.lab.compiler_found", lambda: True)
     setting = replace(SMOKE, compile=True, checkpoint_every=0, micro_batch_size=2)
     small, large = (StoryLab(s, 0, tmp_path, progress=False).config(STANDARD) for s in (SMOKE, setting))
     reached = [(c.precision.compile, c.checkpoints.every_steps, c.schedule.micro_batch_size) for c in (small, large)]
     assert reached == [(False, None, None), (True, 0, 2)]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_arms_compile_layers_only_where_there_is_a_compiler(tmp_path, monkeypatch, found):
+    monkeypatch.setattr("memsinks.experiments.lab.compiler_found", lambda: found)
+    config = StoryLab(replace(SMOKE, compile=True), 0, tmp_path, progress=False).config(STANDARD)
+    assert config.precision.compile is found
 
 
 def test_a_seed_chooses_other_stories(lab, tmp_path):
