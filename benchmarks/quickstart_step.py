@@ -73,10 +73,10 @@ def main() -> None:
     processes = multiprocessing.get_context("spawn")
     for _ in range(options.rounds):
         for variant, (attention, kept, compiled) in VARIANTS.items():
-            for name, value in KEEP.items():
-                os.environ.pop(name, None)
+            for key, setting in KEEP.items():
+                os.environ.pop(key, None)
                 if kept:
-                    os.environ[name] = value
+                    os.environ[key] = setting
             with processes.Pool(1) as pool:
                 rounds[variant].append(pool.apply(measure, (attention, compiled, options.steps)))
     named = {variant: statistics.median(values) for variant, values in rounds.items()}
