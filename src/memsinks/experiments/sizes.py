@@ -36,7 +36,7 @@ BOOKS_SMOKE = BookSetting(
 )  # fmt: skip
 BOOKS_MINI = BookSetting(
     books=(*SEVEN[:2], *SEVEN[3:5]), retrained=SEVEN[:2], exposures=10, book_characters=110_000,
-    general_characters=2_600_000, suffix=20, curve_points=0,
+    general_characters=2_600_000, suffix=20, curve_points=0, compile=True,
 )  # fmt: skip
 BOOKS_CPU = replace(
     BOOKS_MINI, books=SEVEN, retrained=SEVEN[:3], book_characters=330_000, general_characters=9_500_000, pool=4096,
@@ -65,8 +65,10 @@ MIXTURE: dict[Scale, MixtureSetting] = {
         exposures=6, moderate=3, tokens=18_000, stories=4, validation=8, longest=600, held_out=3, passage=400,
         measured=8, vocabulary=320, hidden=32, layers=2, heads=2, width=64, warmup_steps=5, prefix=20, suffix=10,
     ),
-    "mini": MixtureSetting(stories=64, longest=600),
-    "cpu": MixtureSetting(tokens=3_000_000, longest=700, vocabulary=4096, hidden=256, layers=6, width=688),
+    "mini": MixtureSetting(stories=64, longest=600, compile=True),
+    "cpu": MixtureSetting(
+        tokens=3_000_000, longest=700, vocabulary=4096, hidden=256, layers=6, width=688, compile=True,
+    ),
     "gpu": MixtureSetting(
         tokens=8_000_000, stories=250, validation=1000, vocabulary=8192, max_length=512, batch_size=32,
         architecture="recipes/models/smollm2-135m.json", learning_rate=1e-3, warmup_steps=200,
