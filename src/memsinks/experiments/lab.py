@@ -47,6 +47,8 @@ MODEL = 2
 _START = "model.pretrained"
 _PATHS = ("output", "corpus.path", "exposures.plan", "logging.live", _START)
 """Settings that do not change what an arm is."""
+_ROUNDING = ("precision.compile", "schedule.micro_batch_size")
+"""Settings that change the order of sums, so that an arm is the same up to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,13 +364,15 @@ class Lab(Generic[S, T]):
             shutil.rmtree(written.parent)
 
     def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm, start: str | None) -> str:
-        # What is at its default stays out, so that a key that is new leaves what was measured before valid.
+        # What is at its default stays out, so that a key that is new leaves what was measured before valid; and so does
+        # what only rounds otherwise.
         default = dict(flat_values(RunConfig()))
+        settings = {k: v for k, v in flat_values(config) if k not in (*_PATHS, *_ROUNDING) and v != default[k]}
         prompts = {self._prompt(document) for document in self.text.extraction()}
         description = {
             "version": version("memsinks"),
             "model": MODEL,
-            "settings": {k: v for k, v in flat_values(config) if k not in _PATHS and v != default[k]},
+            "settings": settings,
             "text": facts,
             "modes": arm.modes,
             **({} if arm.chosen is None else {"chosen": repr(arm.chosen(self.text))}),

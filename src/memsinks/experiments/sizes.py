@@ -11,8 +11,8 @@ SMOKE = StorySetting(
     once=60, repeated=4, exposures=8, validation=12, longest=700, vocabulary=320, hidden=32, layers=2, heads=2,
     width=64, max_length=768, warmup_steps=5, prefix=20, suffix=10, posthoc_steps=4,
 )  # fmt: skip
-MINI = StorySetting(once=3000, repeated=16, exposures=100, validation=300, longest=900, compile=True)
-CPU = StorySetting(compile=True)
+CPU = StorySetting(compile=True, micro_batch_size=8)
+MINI = replace(CPU, once=3000, repeated=16, exposures=100, validation=300, longest=900)
 GPU = StorySetting(
     vocabulary=8192, hidden=1024, layers=24, heads=16, width=2816, max_length=512, batch_size=64, micro_batch_size=16,
     learning_rate=5e-4, compile=True, checkpoint_every=0, slower=None,

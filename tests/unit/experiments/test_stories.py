@@ -46,6 +46,14 @@ def test_arms_compile_layers_only_where_there_is_a_compiler(tmp_path, monkeypatc
     assert config.precision.compile is found
 
 
+def test_an_arm_counts_however_its_steps_were_divided(lab, monkeypatch):
+    first = lab.measured(DEDUPLICATED).data
+    monkeypatch.setattr(lab, "setting", replace(SMOKE, micro_batch_size=2))
+    assert lab.measured(DEDUPLICATED).data == first
+    monkeypatch.setattr(lab, "setting", replace(SMOKE, learning_rate=1e-3))
+    assert lab.measured(DEDUPLICATED).data["fingerprint"] != first["fingerprint"]
+
+
 def test_a_seed_chooses_other_stories(lab, tmp_path):
     other = story_text(SMOKE, 1, tmp_path / "corpus")
     names = [{t.corpus.documents[i] for i in t.repeated} for t in (lab.text, other)]
