@@ -47,6 +47,7 @@ def test_arms_compile_layers_only_where_there_is_a_compiler(tmp_path, monkeypatc
 
 
 def test_an_arm_counts_however_its_steps_were_divided(lab, monkeypatch):
+    lab.measured(DEDUPLICATED)
     first = lab.measured(DEDUPLICATED).data
     monkeypatch.setattr(lab, "setting", replace(SMOKE, micro_batch_size=2))
     assert lab.measured(DEDUPLICATED).data == first
