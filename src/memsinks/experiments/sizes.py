@@ -15,7 +15,7 @@ CPU = StorySetting(compile=True, micro_batch_size=8)
 MINI = replace(CPU, once=3000, repeated=16, exposures=100, validation=300, longest=900)
 GPU = StorySetting(
     vocabulary=8192, hidden=1024, layers=24, heads=16, width=2816, max_length=512, batch_size=64, micro_batch_size=16,
-    learning_rate=5e-4, compile=True, checkpoint_every=0, slower=None,
+    learning_rate=5e-4, compile=True, checkpoint_every=0,
 )  # fmt: skip
 """317M parameters: GPT-2-medium's depth and width, in Llama's form, and a vocabulary made for the stories."""
 PAPER = replace(GPU, source="roneneldan/TinyStories", once=20_000, tokenizer="gpt2")

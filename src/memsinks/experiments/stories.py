@@ -38,7 +38,6 @@ class StorySetting(LabSetting):
         longest: most characters of a story that is used; None takes all.
         canary_tokens: random tokens appended to each repeated story; 0 for none.
         posthoc_steps: of unlearning after training; learned masks take two and a half times as many.
-        slower: a further learning rate of sinks in TS-Repetition, in multiples of that of shared weights, or none.
     """
 
     source: str = "shipped"
@@ -48,7 +47,6 @@ class StorySetting(LabSetting):
     longest: int | None = None
     canary_tokens: int = 0
     posthoc_steps: int = 40
-    slower: float | None = 3.0
 
 
 @dataclass(frozen=True)

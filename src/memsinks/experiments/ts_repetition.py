@@ -16,13 +16,10 @@ from memsinks.experiments.story_arms import (
     UNSEEN,
     UNSEEN_STEPS,
     early,
-    rate,
 )
 from memsinks.report.plots import Panel, Series
 
 WITH_SINKS = (SINKS_PAPER, SINKS, early(10))
-WITH_RATES = (*WITH_SINKS, rate(3))
-"""On natural stories also sinks that learn a little slower: forgetting for skill."""
 SHOWN = "own", "off", "placebo", "all"
 COLUMNS = {
     "repeated": "repeated",
@@ -63,17 +60,16 @@ def measure_arms(lab: StoryLab, arms: Sequence[Arm], documents: str = "repeated"
 
 
 def _run(lab: StoryLab) -> list[Row]:
-    slower = () if lab.setting.slower is None else (rate(lab.setting.slower),)
-    return measure_arms(lab, (*REFERENCES, *WITH_SINKS, *slower))
+    return measure_arms(lab, (*REFERENCES, *WITH_SINKS))
 
 
 def _run_canaries(lab: StoryLab) -> list[Row]:
     return measure_arms(lab, (*REFERENCES, *WITH_SINKS), documents="canary")
 
 
-def _table_rows(with_sinks: Sequence[Arm]) -> list[tuple[str, str, str]]:
+def _table_rows() -> list[tuple[str, str, str]]:
     rows = [(arm.label, arm.name, "plain") for arm in REFERENCES]
-    return rows + [(f"{arm.label}: {mode}", arm.name, mode) for arm in with_sinks for mode in SHOWN]
+    return rows + [(f"{arm.label}: {mode}", arm.name, mode) for arm in WITH_SINKS for mode in SHOWN]
 
 
 def _tables(outcome: Outcome) -> list[Table]:
@@ -84,7 +80,7 @@ def _tables(outcome: Outcome) -> list[Table]:
         "as many steps."
     )
     columns = COLUMNS | {"forgetting, equal steps": "forgetting_steps"}
-    return [arms_table(outcome, "TS-Repetition", _table_rows(WITH_RATES), columns, note)]
+    return [arms_table(outcome, "TS-Repetition", _table_rows(), columns, note)]
 
 
 def _canary_tables(outcome: Outcome) -> list[Table]:
@@ -97,7 +93,7 @@ def _canary_tables(outcome: Outcome) -> list[Table]:
         "given the whole story, forgetting and removable memory are of canaries. Even chances for every token would "
         "cost the logarithm of the vocabulary; a model that never saw a canary expects a sentence there and loses more."
     )
-    return [arms_table(outcome, "TS-Canary", _table_rows(WITH_SINKS), columns, note)]
+    return [arms_table(outcome, "TS-Canary", _table_rows(), columns, note)]
 
 
 def curve_panel(outcome: Outcome, title: str, lines: Sequence[tuple[str, str, str, str]]) -> Panel:
@@ -139,7 +135,7 @@ TS_REPETITION = Experiment(
     not_shown="Larger models, other text, attacks beyond greedy extraction.",
     settings=STORIES,
     text="stories",
-    arms=len(REFERENCES) + len(WITH_RATES),
+    arms=len(REFERENCES) + len(WITH_SINKS),
     run=_run,
     tables=_tables,
     figures=_figures,

@@ -6,11 +6,11 @@ pytest.importorskip("captum")
 
 from memsinks.experiments.ablations import ABLATIONS
 from memsinks.experiments.frontier import FAMILIES
-from memsinks.experiments.ts_repetition import REFERENCES, WITH_RATES
+from memsinks.experiments.ts_repetition import REFERENCES, WITH_SINKS
 
 ARMS = [
     *REFERENCES,
-    *WITH_RATES,
+    *WITH_SINKS,
     *(arm for family in FAMILIES.values() for arm in family),
     *(arm for ablation in ABLATIONS for arm in ablation.run.__self__.arms),
 ]
