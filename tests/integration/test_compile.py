@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 
 
 def train(
-    family: str, compiled: str | None, checkpointing: bool, layers: tuple[int, ...], widths
+    family: str, compiled: str | None, checkpointing: bool, layers: tuple[int, ...], widths, backend: str = "aot_eager"
 ) -> tuple[list[float], dict]:
     torch._dynamo.reset()
     counters.clear()
@@ -28,9 +28,9 @@ def train(
     if checkpointing:
         model.activation_checkpointing_enable()
     optimizer = SinkAdamW(model, 1e-2)
-    step = torch.compile(model, backend="aot_eager") if compiled == "model" else model
+    step = torch.compile(model, backend=backend) if compiled == "model" else model
     losses = []
-    with compiled_layers(model, "aot_eager") if compiled == "layers" else nullcontext():
+    with compiled_layers(model, backend) if compiled == "layers" else nullcontext():
         for seed, width in enumerate(widths):
             generator = torch.Generator().manual_seed(seed)
             # IDs, masks and widths that change from batch to batch: other groups, other numbers of tokens.
@@ -57,6 +57,18 @@ def test_compiled_training_is_the_eager_one(family, checkpointing, layers, compi
         torch.testing.assert_close(compiled_rows[name], value, atol=2e-4, rtol=0, msg=name)
     # Sinks' shapes follow the batch; were they traced, each batch would be several new graphs.
     assert 0 < counters["stats"]["unique_graphs"] < 20
+
+
+@pytest.mark.skipif(not compiler_found(), reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # Inductor's own use of it.
+def test_generated_code_trains_as_eager_layers_do():
+    """As experiments train at ``mini`` and ``cpu``, one layer with sinks and one without."""
+    losses, rows = train("llama", None, False, (1,), (8, 9, 10))
+    generated, generated_rows = train("llama", "layers", False, (1,), (8, 9, 10), "inductor")
+    assert counters["inductor"]
+    assert generated == pytest.approx(losses, rel=1e-5)
+    for name, value in rows.items():
+        torch.testing.assert_close(generated_rows[name], value, atol=2e-4, rtol=0, msg=name)
 
 
 def test_a_model_without_known_layers_is_refused():

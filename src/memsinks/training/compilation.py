@@ -1,8 +1,7 @@
 """Decoder layers compiled one by one.
 
 They are alike, so one compilation serves them all; and row lengths are symbols in it, so that a batch of another width
-needs no other. Sinks run as they are, see
-:meth:`memsinks.sinks.layer.Sinks.add_to`.
+needs no other. Sinks run as they are, see :meth:`memsinks.sinks.layer.Sinks.add_to`.
 """
 
 from collections.abc import Callable, Iterator
