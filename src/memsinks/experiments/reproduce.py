@@ -131,13 +131,13 @@ def outcome_of(folder: Path) -> Outcome:
 
 
 def compare(folder: Path, reference: Path) -> list[str]:
-    """Figures of a folder's summary that lie outside the intervals of another's, as sentences.
+    """Figures of a folder's summary that lie outside the intervals of another's, as sentences; seconds are no figure.
 
     Raises:
         InputError: a summary cannot be read.
     """
     ours, theirs = _figures(folder / SUMMARY), _figures(reference)
-    shared = [key for key in theirs if key in ours and theirs[key]["low"] is not None]
+    shared = [key for key in theirs if key in ours and theirs[key]["low"] is not None and key[1] != "seconds"]
     if not shared:
         raise InputError(f"{reference} and {folder / SUMMARY} have no figure with an interval in common")
     return [
