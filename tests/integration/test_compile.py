@@ -79,9 +79,10 @@ def test_a_model_without_known_layers_is_refused():
 
 
 @pytest.fixture
-def no_compiler(monkeypatch):
-    # torch reads CXX when it is imported.
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
+def no_compiler():
+    # torch reads CXX when it is imported, and loses an option that monkeypatch puts back.
+    with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        yield
 
 
 @pytest.mark.usefixtures("no_compiler")
