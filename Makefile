@@ -44,7 +44,7 @@ quickstart: $(STAMP) ## train the three arms on the shipped stories and print th
 	$(BIN)/memsinks quickstart
 
 test: $(STAMP) ## all tests but the long ones and those that need a browser or a server
-	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) --dist loadfile -m "not long and not system"
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long and not system"
 
 test-system: $(STAMP) ## open the report page in a headless Chromium, remove text with a ledger on a PostgreSQL server
 	@missing=""; \

@@ -196,10 +196,12 @@ class Lab(Generic[S, T]):
             "checkpoints.keep": 1,
             **({"precision.compile": True} if setting.compile and compiler_found() else {}),
             **({} if setting.checkpoint_every is None else {"checkpoints.every_steps": setting.checkpoint_every}),
-            **({} if setting.micro_batch_size is None else {"schedule.micro_batch_size": setting.micro_batch_size}),
             **({} if arm.start is None else {_START: str(self.place(arm.start))}),
             **arm.settings,
         }
+        if setting.micro_batch_size is not None:
+            # Not more than the rows of a step, of which an arm may have a number of its own.
+            flat["schedule.micro_batch_size"] = min(setting.micro_batch_size, flat["schedule.batch_size"])
         nested: dict[str, Any] = {}
         for key, value in flat.items():
             *sections, name = key.split(".")

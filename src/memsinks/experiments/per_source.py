@@ -219,7 +219,6 @@ def _adapter(lab: BookLab, book: str) -> Arm:
             "optimizer.learning_rate": BEST["optimizer.sink_lr_multiplier"] * setting.learning_rate,
             "optimizer.weight_decay": 0.0,
             "schedule.batch_size": max(1, setting.batch_size // len(setting.books)),
-            "schedule.micro_batch_size": None,
             "schedule.steps": None,
         },
     )

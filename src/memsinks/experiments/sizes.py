@@ -8,8 +8,8 @@ from memsinks.experiments.mixture_text import MixtureSetting
 from memsinks.experiments.stories import StorySetting
 
 SMOKE = StorySetting(
-    once=60, repeated=4, exposures=8, validation=12, longest=700, vocabulary=320, hidden=32, layers=2, heads=2,
-    width=64, max_length=768, warmup_steps=5, prefix=20, suffix=10, posthoc_steps=4,
+    once=60, repeated=4, exposures=8, validation=12, longest=500, vocabulary=512, hidden=32, layers=2, heads=2,
+    width=64, max_length=512, warmup_steps=5, prefix=20, suffix=10, curve_points=2, posthoc_steps=4,
 )  # fmt: skip
 CPU = StorySetting(compile=True, micro_batch_size=8)
 MINI = replace(CPU, once=3000, repeated=16, exposures=100, validation=300, longest=900)

@@ -105,7 +105,8 @@ def log_probability(model, tokens, context):
 def test_a_task_that_is_not_there_is_left_out_with_its_reason(bench, tmp_path):
     pytest.importorskip("lm_eval")
     file = tmp_path / "mine.yaml"
-    file.write_text("task: mine\ndataset_path: json\n")
+    # Without a name of a file, datasets looks at every file below the working directory.
+    file.write_text(f"task: mine\ndataset_path: json\ndataset_kwargs:\n  data_files: {tmp_path / 'nowhere.jsonl'}\n")
     bench.config = capability.AuditConfig(text=bench.config.text, capability=CapabilityConfig(tasks=(str(file),)))
     with pytest.raises(InputError, match="cannot be loaded"):
         figures(bench, "task-0.model")

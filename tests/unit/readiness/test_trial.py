@@ -112,7 +112,7 @@ def test_a_trial_finds_planted_memory_and_goes_on_where_it_was(corpus, planned, 
     plan, blueprint = planned(
         corpus, exposures, sinks={"allocation": "disjoint", "active": 60}, optimizer={"sink_lr_multiplier": 5.0}
     )
-    size = TrialConfig(tokens=250_000, exposures=200)
+    size = TrialConfig(tokens=75_000, exposures=200)
     found = run_trial(plan, blueprint, size, tmp_path / "trial", progress=False)
     assert found.tells
     assert found.memorised.interval.estimate < 0.3 < 0.6 < found.forgotten.interval.estimate
