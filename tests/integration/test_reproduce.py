@@ -14,7 +14,7 @@ from launching import Run, step_of, until
 from memsinks.cli import main
 from memsinks.experiments.reproduce import EXPERIMENTS
 
-RUN = ("ts-repetition", "ts-canary", "post-hoc", "gradient-masking", "sink-rate", "large-mixture")
+RUN = ("ts-repetition", "ts-canary", "post-hoc", "gradient-masking", "placement", "large-mixture")
 """One of each kind; `.ci/run` runs them all."""
 
 
