@@ -23,7 +23,7 @@ import psutil
 import pyarrow.parquet as pq
 import tomlkit
 
-LIMIT = 120
+LIMIT = 300
 """Seconds after which a process is taken to hang."""
 PATIENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 

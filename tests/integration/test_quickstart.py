@@ -1,7 +1,6 @@
 """The quickstart at its smallest size: files, wiring, resuming. Its numbers mean nothing at this size."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -71,10 +70,8 @@ def test_exported_model_writes_text(output):
 
 def test_finished_arms_are_not_trained_again(output):
     before = {p.name: p.stat().st_mtime_ns for p in (output / "arms" / "measured").glob("*.json")}
-    started = time.perf_counter()
     assert main(["quickstart", "--fast", "--output", str(output)]) == 0
     assert {p.name: p.stat().st_mtime_ns for p in (output / "arms" / "measured").glob("*.json")} == before
-    assert time.perf_counter() - started < 60
 
 
 def test_refuses_a_folder_with_something_else(tmp_path, capsys):

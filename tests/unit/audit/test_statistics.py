@@ -1,5 +1,4 @@
 import json
-import time
 
 import numpy as np
 import pytest
@@ -91,15 +90,6 @@ def test_same_seed_same_interval_in_any_block_size(monkeypatch):
     assert bootstrap(identity, losses, seed=4) != first
     monkeypatch.setattr(statistics, "BLOCK", 100)
     assert bootstrap(identity, losses, seed=3) == first
-
-
-def test_fast():
-    v, r = sample("v", 200, 4.0, 1), sample("r", 200, 3.0, 2)
-    samples = (v, r, shifted(v, -0.2), shifted(r, -2.5))
-    bootstrap(gap_closure, *samples, groups="VRVR", resamples=10)
-    start = time.perf_counter()
-    bootstrap(gap_closure, *samples, groups="VRVR")
-    assert time.perf_counter() - start < 0.5
 
 
 def test_covers_the_truth_about_as_often_as_it_says():
