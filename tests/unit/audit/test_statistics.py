@@ -10,7 +10,6 @@ from memsinks.audit import (
     bootstrap,
     bootstrap_difference,
     forgetting,
-    gap_closure,
     statistics,
     wilson,
 )
