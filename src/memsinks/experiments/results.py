@@ -98,9 +98,14 @@ def over_seeds(values: Sequence[float]) -> Summary:
 
 
 def _summary(rows: list[Row]) -> Summary:
-    if len(rows) > 1:
-        return over_seeds([row.value for row in rows])
-    return Summary(1, rows[0].value, rows[0].low, rows[0].high)
+    if len(rows) == 1:
+        return Summary(1, rows[0].value, rows[0].low, rows[0].high)
+    found = over_seeds([row.value for row in rows])
+    if rows[0].measure.rpartition("/")[2] != "extraction":
+        return found
+    # Student's interval knows nothing of the ends of a share.
+    low, high = (None if bound is None else min(max(bound, 0.0), 1.0) for bound in (found.low, found.high))
+    return Summary(found.seeds, found.mean, low, high)
 
 
 def write_seed(file: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
