@@ -61,9 +61,10 @@ test-system: $(STAMP) ## open the report page in a headless Chromium, remove tex
 
 smoke: export OMP_WAIT_POLICY ?= PASSIVE
 smoke: $(STAMP) ## every experiment at its smallest scale: files and wiring, the figures mean nothing
-	$(ONE_THREAD) $(BIN)/memsinks reproduce all --scale smoke --output runs/smoke > runs-smoke.log 2>&1 \
-		|| { tail -n 40 runs-smoke.log; exit 1; }
-	@tail -n 1 runs-smoke.log; rm runs-smoke.log
+	@mkdir -p runs
+	$(ONE_THREAD) $(BIN)/memsinks reproduce all --scale smoke --output runs/smoke > runs/smoke.log 2>&1 \
+		|| { tail -n 40 runs/smoke.log; exit 1; }
+	@tail -n 1 runs/smoke.log
 
 check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

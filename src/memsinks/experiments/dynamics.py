@@ -164,6 +164,7 @@ def _figures(outcome: Outcome) -> dict[str, list[Panel]]:
             Series(
                 label="tracked" if mode == "plain" else f"tracked, sinks {mode}",
                 **points(outcome, arm.name, "tracked", mode),
+                marked=False,
             )
             for mode in arm.modes[:2] or ("plain",)
         ]

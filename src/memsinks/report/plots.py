@@ -18,7 +18,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 FIT_MARGIN = 0.06
 """Of an axis that ends at its points, as a share of their range."""
 PALE = 0.25
-"""Opacity of intervals that stand behind a crowd of points."""
+"""Opacity of intervals that stand behind a crowd of points, or behind a line."""
 MOST_INSIDE = 6
 """Entries of a legend that fit beside points."""
 
@@ -33,7 +33,7 @@ class Series:
         low, high: interval of each y, or empty.
         x_low, x_high: interval of each x, or empty.
         joined: draw a line through the points, in their order.
-        marked: draw the points.
+        marked: draw the points; the intervals of y are a band behind a line without.
         group: series of one group share a colour.
     """
 
@@ -128,13 +128,17 @@ def _draw(axes: "Axes", panel: Panel, groups: Sequence[str], labels: Sequence[st
             "marker": MARKERS[labels.index(series.label) % len(MARKERS)],
             "markersize": 5,
         }
+        bars = _bars(series.y, series.low, series.high)
         if not series.marked:
             style["marker"] = None
+            if bars is not None:
+                axes.fill_between(series.x, series.low, series.high, color=colour, alpha=PALE, linewidth=0)
+                bars = None
         line = DASHES[(nth + groups.index(group) // len(PALETTE)) % len(DASHES)] if series.joined else "none"
         axes.errorbar(
             series.x,
             series.y,
-            yerr=_bars(series.y, series.low, series.high),
+            yerr=bars,
             xerr=_bars(series.x, series.x_low, series.x_high),
             label=series.label,
             linestyle=line,

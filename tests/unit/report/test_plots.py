@@ -45,6 +45,15 @@ def test_lines_without_marks_on_an_axis_that_counts(tmp_path, drawn):
     assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
+def test_the_intervals_of_a_line_without_marks_are_a_band(tmp_path, drawn):
+    series = [Series(label="loss", x=[0, 1, 2], y=[3, 2, 1], low=[2.5, 1.5, 0.5], high=[3.5, 2.5, 1.5], marked=False)]
+    write_panels([Panel(title="t", x_label="step", y_label="y", series=series)], tmp_path / "figure.png")
+    (axes,) = drawn[0].axes
+    (band,) = axes.collections
+    assert {tuple(point) for point in band.get_paths()[0].vertices} >= {(0, 2.5), (0, 3.5), (2, 0.5), (2, 1.5)}
+    assert not axes.containers[0].has_yerr
+
+
 def looks(figure):
     return [{b.get_label(): (b[0].get_color(), b[0].get_marker()) for b in axes.containers} for axes in figure.axes]
 
