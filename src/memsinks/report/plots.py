@@ -6,6 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from memsinks.report.drawing import GREY, PALETTE, save_figure, styled
 
 if TYPE_CHECKING:
@@ -132,7 +134,8 @@ def _draw(axes: "Axes", panel: Panel, groups: Sequence[str], labels: Sequence[st
         if not series.marked:
             style["marker"] = None
             if bars is not None:
-                axes.fill_between(series.x, series.low, series.high, color=colour, alpha=PALE, linewidth=0)
+                low, high = np.asarray([series.low, series.high], dtype=float)
+                axes.fill_between(series.x, low, high, color=colour, alpha=PALE, linewidth=0)
                 bars = None
         line = DASHES[(nth + groups.index(group) // len(PALETTE)) % len(DASHES)] if series.joined else "none"
         axes.errorbar(
