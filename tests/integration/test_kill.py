@@ -167,7 +167,9 @@ def test_a_full_disk(corpus, whole, tmp_path):
         for after in (6, 14):
             run = Run(["train", str(file)], tmp_path / "log")
             until(run, lambda after=after: seen(disk) >= after)
+            run.send(signal.SIGSTOP)  # or it would make room while the rest is filled
             fill(disk / "filler")
+            run.send(signal.SIGCONT)
             assert run.wait() == 2, run.text()
             assert "Traceback" not in run.text()
             (disk / "filler").unlink()
