@@ -23,9 +23,9 @@ SMALL = {
     "exposures": {"govern": "sources", "govern_values": list(PUBLISHERS), "upsample": dict.fromkeys(PUBLISHERS, 3.0)},
 }
 POOLS: dict[str, dict] = {
-    "disjoint": {"allocation": "disjoint", "active": 8},
-    "hashed": {"pool": 64, "active": 16},
-    "leaky": {"allocation": "disjoint", "active": 8},
+    "disjoint": {"allocation": "disjoint", "active": 8, "layers": "all"},
+    "hashed": {"pool": 64, "active": 16, "layers": "all"},
+    "leaky": {"allocation": "disjoint", "active": 8, "layers": "all"},
 }
 LEAKY = {
     # Sinks that hardly learn, and text so often that shared weights know it by heart. The type checker takes SMALL for

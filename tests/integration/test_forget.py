@@ -30,6 +30,7 @@ ashford = 3
 birch = 3
 cedar = 3
 [sinks]
+layers = "all"
 allocation = 'disjoint'
 active = 8
 [stream]

@@ -65,7 +65,7 @@ def test_finished_arms_are_not_trained_again(output, capsys):
     out = capsys.readouterr().out
     assert "0 figures lie outside" in out
     # In a pipe a row is a line, as wide as it needs.
-    assert any("Sinks, recommended setting: placebo" in line for line in out.splitlines())
+    assert any("Sinks, all layers, learning rate x5: placebo" in line for line in out.splitlines())
 
 
 def test_seeds_are_told_apart_and_averaged(output):

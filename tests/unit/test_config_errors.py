@@ -79,7 +79,10 @@ def test_all_unknown_keys_and_wrong_types_are_listed_once(tmp_path):
         ("[sinks]\nattach = 1", "sinks.attach must be true or false, not 1"),
         ("[sinks]\nattach = 'yes'", "sinks.attach must be true or false, not 'yes'"),
         ("[sinks]\nkernel = 'fast'", "sinks.kernel must be 'gathered' or 'dense', not 'fast'"),
-        ("[sinks]\nlayers = 'middle'", "sinks.layers must be a list or 'early' or 'late', not 'middle'"),
+        (
+            "[sinks]\nlayers = 'middle'",
+            "sinks.layers must be a list or 'auto', 'all', 'early' or 'late', not 'middle'",
+        ),
         ("[sinks]\nmask = 'none'", "sinks.mask must be 'per_layer' or 'shared', not 'none'"),
         ("[exposures]\nrepeat = ['a', 2]", "exposures.repeat[1] must be a string, not 2"),
         ("[exposures]\nrepeat = 'a'", "exposures.repeat must be a list, not 'a'"),

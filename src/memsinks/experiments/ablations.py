@@ -1,4 +1,4 @@
-"""Ablations: arms along one setting, all else as it is recommended or published."""
+"""Ablations: arms along one setting, all else as in the sparse pool or as published."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -222,7 +222,7 @@ ABLATIONS = (
         Ablation(
             {
                 "Paper's split": [(r, _paper_ratio(r)) for r in RATIOS],
-                "Recommended": [(r, pool(2048, round(2048 * r))) for r in RATIOS],
+                "Sparse pool, x5": [(r, pool(2048, round(2048 * r))) for r in RATIOS],
             },
             "activation ratio",
             logarithmic=True,
@@ -301,7 +301,7 @@ ABLATIONS = (
         Ablation(
             {
                 "Standard": [(d, _decay(STANDARD, d)) for d in DECAYS],
-                "Recommended": [(d, _decay(SINKS, d)) for d in DECAYS],
+                "Sparse pool, x5": [(d, _decay(SINKS, d)) for d in DECAYS],
             },
             "weight decay of shared weights",
             logarithmic=True,
@@ -313,7 +313,7 @@ ABLATIONS = (
         "A budget closes the gap and costs some of the benefit of repetition (ours).",
         "What budgets cost and bring; 0 is an adapter for each story beside a base that never saw it.",
         Ablation(
-            {"Recommended": [(r, budget(r)) for r in (0, 1, 2, 4, 8, 16, 32)]}, "exposures that shared weights see"
+            {"Sparse pool, x5": [(r, budget(r)) for r in (0, 1, 2, 4, 8, 16, 32)]}, "exposures that shared weights see"
         ),
     ),
     _ablation(
@@ -324,7 +324,7 @@ ABLATIONS = (
         Ablation(
             {
                 "Standard": [(n, DEDUPLICATED if n == 1 else _exposed(STANDARD, n)) for n in EXPOSURES],
-                "Recommended": [(n, _exposed(SINKS, n)) for n in EXPOSURES],
+                "Sparse pool, x5": [(n, _exposed(SINKS, n)) for n in EXPOSURES],
             },
             "exposures",
             logarithmic=True,
@@ -338,7 +338,7 @@ ABLATIONS = (
         "What overlap of choices costs.",
         Ablation(
             {
-                "Recommended": [
+                "Sparse pool, x5": [
                     (0, SINKS),
                     (1, with_sinks("sinks_block_16", "Sinks, blocks of 16", sinks__block=16)),
                     (
@@ -361,7 +361,7 @@ ABLATIONS = (
         Ablation(
             {
                 "Standard": [(0, STANDARD), (1, _packed(STANDARD))],
-                "Recommended": [(0, SINKS), (1, _packed(SINKS))],
+                "Sparse pool, x5": [(0, SINKS), (1, _packed(SINKS))],
             },
             "rows",
             ticks=("one story", "packed"),
@@ -376,7 +376,7 @@ ABLATIONS = (
         Ablation(
             {
                 "Paper's split": [(0, SINKS_PAPER), (1, _one_mask(SINKS_PAPER))],
-                "Recommended": [(0, SINKS), (1, _one_mask(SINKS))],
+                "Sparse pool, x5": [(0, SINKS), (1, _one_mask(SINKS))],
             },
             "mask",
             ticks=("per layer", "one for all"),
@@ -389,7 +389,7 @@ ABLATIONS = (
         "Where sinks hold most; the pool of a layer stays the same, so either half has half as many sinks.",
         Ablation(
             {
-                "Recommended": [
+                "Sparse pool, x5": [
                     (0, SINKS),
                     (1, early()),
                     (2, with_sinks("sinks_late", "Sinks, late half of the layers", sinks__layers="late")),

@@ -44,6 +44,8 @@ FOLLOWED = ("repeated", "validation")
 """Sets of documents whose losses are followed during training, whatever an arm's plan."""
 MODEL = 2
 """Counts changes of the models that settings stand for: arms of an earlier one are trained anew."""
+FIXED: dict[str, Any] = {"sinks.layers": (), "optimizer.sink_lr_multiplier": 5.0}
+"""What arms have unless they say otherwise: experiments stay what they were when the defaults of run files change."""
 _START = "model.pretrained"
 _PATHS = ("output", "corpus.path", "exposures.plan", "logging.live", _START)
 """Settings that do not change what an arm is."""
@@ -191,6 +193,7 @@ class Lab(Generic[S, T]):
             "schedule.steps": steps,
             "exposures.plan": file,
             "sinks.attach": False,
+            **FIXED,
             "logging.live": self.progress,
             "logging.evaluate_every": max(1, steps // setting.curve_points) if setting.curve_points else 0,
             "checkpoints.keep": 1,
@@ -368,7 +371,7 @@ class Lab(Generic[S, T]):
     def _fingerprint(self, config: RunConfig, facts: dict[str, Any], arm: Arm, start: str | None) -> str:
         # What is at its default stays out, so that a key that is new leaves what was measured before valid; and so does
         # what only rounds otherwise.
-        default = dict(flat_values(RunConfig()))
+        default = dict(flat_values(RunConfig())) | FIXED
         settings = {k: v for k, v in flat_values(config) if k not in (*_PATHS, *_ROUNDING) and v != default[k]}
         prompts = {self._prompt(document) for document in self.text.extraction()}
         description = {

@@ -24,8 +24,9 @@ UNSEEN = Arm(name="unseen", label="No stories", exposures=0)
 LEVELS = ("moderate", "heavy")
 REGIMES = {
     "standard": "Standard",
-    "sinks": "Sinks, recommended",
-    "sinks_slow": "Sinks, recommended, learning rate x1",
+    "sinks": "Sinks, x5",
+    "sinks_early": "Sinks, early half of the layers, x10",
+    "sinks_slow": "Sinks, x1",
     "sinks_paper": "Sinks, paper's setting",
 }
 BUDGET = "sinks_budget_heavy"
@@ -33,7 +34,7 @@ LABELS = {
     DEDUPLICATED.name: DEDUPLICATED.label,
     UNSEEN.name: UNSEEN.label,
     **{f"{name}_{level}": f"{label}, {level}" for level in LEVELS for name, label in REGIMES.items()},
-    BUDGET: "Sinks, recommended, heavy, with a budget",
+    BUDGET: "Sinks, x5, heavy, with a budget",
 }
 """Arm -> what tables call it, in their order."""
 
@@ -41,20 +42,22 @@ LABELS = {
 def mixture_arms(setting: MixtureSetting) -> list[Arm]:
     """The arms of a setting, in the order in which they are trained.
 
-    The recommended sinks are in proportion to the MLP, and for the stories alone, by their source: general text that is
-    gone through more than once is no text that somebody will ask to remove. Fast sinks take what is common to a domain
-    too, so there is an arm whose sinks learn no faster than shared weights.
+    Sinks are in proportion to the MLP, and for the stories alone, by their source: general text that is gone through
+    more than once is no text that somebody will ask to remove. Fast sinks take what is common to a domain too, so there
+    is an arm whose sinks learn no faster than shared weights.
     """
-    recommended = BEST | {
+    fast = BEST | {
         "sinks.pool": setting.pool,
         "sinks.active": setting.active,
         "exposures.govern": "sources",
         "exposures.govern_values": (DOMAIN,),
     }
-    slow = recommended | {"optimizer.sink_lr_multiplier": 1.0}
+    slow = fast | {"optimizer.sink_lr_multiplier": 1.0}
+    early = fast | {"sinks.layers": "early", "optimizer.sink_lr_multiplier": 10.0}
     settings: dict[str, Mapping[str, Any]] = {
         "standard": {},
-        "sinks": recommended,
+        "sinks": fast,
+        "sinks_early": early,
         "sinks_slow": slow,
         "sinks_paper": PAPER,
     }
@@ -71,7 +74,7 @@ def mixture_arms(setting: MixtureSetting) -> list[Arm]:
                     modes=SINK_MODES if chosen else (),
                 )
             )
-    budget = recommended | {"exposures.shared_budget": setting.moderate}
+    budget = fast | {"exposures.shared_budget": setting.moderate}
     return [*arms, Arm(name=BUDGET, label=LABELS[BUDGET], settings=budget, modes=SINK_MODES)]
 
 

@@ -48,7 +48,7 @@ class MixtureSetting(LabSetting):
             with an ID of its own.
         measured: held-out general passages that are measured, at most.
         story_source, general_source: ``shipped``, or a dataset as :func:`streamed_documents` takes it.
-        pool, active: sinks of the recommended setting: a multiple of the MLP's width, and a fraction of the pool.
+        pool, active: sinks of the arms at x5: a multiple of the MLP's width, and a fraction of the pool.
     """
 
     exposures: int = 64

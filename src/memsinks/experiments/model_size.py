@@ -56,7 +56,7 @@ def _run(sizes: Sizes) -> list[Row]:
 
 
 def _sized(arm: Arm, lab: StoryLab) -> Arm:
-    """The recommended pool in proportion to the MLP: four times its width, an eighth of it active."""
+    """The sparse pool in proportion to the MLP: four times its width, an eighth of it active."""
     if arm is not SINKS:
         return arm
     active = max(1, lab.setting.width // 2)
@@ -64,7 +64,7 @@ def _sized(arm: Arm, lab: StoryLab) -> Arm:
 
 
 _LINES = (
-    ("Sinks, recommended: off", SINKS.name, "off"),
+    ("Sinks, all layers, x5: off", SINKS.name, "off"),
     ("Sinks, paper's setting: off", SINKS_PAPER.name, "off"),
     *((LABELS[name], name, "plain") for name in POSTHOC),
 )

@@ -44,7 +44,7 @@ class Method:
     Attributes:
         name: of its arm.
         key: what sequence IDs stand for.
-        changes: settings in which it departs from the recommended ones.
+        changes: settings in which it departs from those of the story experiments.
         after: train on novels only, after a base that never saw one, instead of jointly with all text.
     """
 

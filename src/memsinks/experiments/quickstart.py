@@ -28,7 +28,7 @@ from memsinks.errors import ConfigError, InputError
 from memsinks.experiments.lab import Arm, Lab, LabSetting
 from memsinks.experiments.outcome import outcome
 from memsinks.report import arms_table, write_page
-from memsinks.runs.config import Half
+from memsinks.runs.config import Placement
 from memsinks.sinks.modes import Mode
 from memsinks.stream import ExposurePlan
 
@@ -48,7 +48,7 @@ class QuickstartConfig(LabSetting):
         exposures: how often each of them is seen.
         shortest, longest: characters of the stories that are used.
         pool, active: sinks in each layer that has them, and those that one story switches on.
-        sink_layers: the layers that have sinks: numbers, or early or late, the first or the last half of them.
+        sink_layers: the layers that have sinks, as ``sinks.layers`` of a run file.
         sink_lr_multiplier: sinks learn this many times as fast as shared weights.
         held_out: which half of the held-out stories to report on. Settings were selected on the other half.
         seed: of the choice of stories, the initial values and the data order.
@@ -63,7 +63,7 @@ class QuickstartConfig(LabSetting):
     width: int = 688
     pool: int = 3000
     active: int = 300
-    sink_layers: tuple[int, ...] | Half = "early"
+    sink_layers: tuple[int, ...] | Placement = "early"
     sink_lr_multiplier: float = 10.0
     held_out: Literal["report", "selection"] = "report"
     seed: int = 0

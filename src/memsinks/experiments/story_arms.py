@@ -32,10 +32,10 @@ BEST: dict[str, Any] = {
     "optimizer.sink_lr_multiplier": 5.0,
     "exposures.govern": "repeated",
 }
-"""The recommended setting: a larger sparse pool that learns faster, for the repeated stories only."""
+"""A larger sparse pool in all layers that learns faster, for the repeated stories only."""
 
 SINKS_PAPER = Arm(name="sinks_paper", label="Sinks, paper's setting", settings=PAPER, modes=SINK_MODES)
-SINKS = Arm(name="sinks", label="Sinks, recommended setting", settings=BEST, modes=SINK_MODES)
+SINKS = Arm(name="sinks", label="Sinks, all layers, learning rate x5", settings=BEST, modes=SINK_MODES)
 
 MASKING: dict[str, Any] = {
     "sinks.attach": True,
@@ -63,7 +63,7 @@ def capped(times: int) -> Arm:
 
 
 def with_sinks(name: str, label: str, **changes: Any) -> Arm:
-    """The recommended setting with other values; keys have ``__`` for the dot."""
+    """:data:`BEST` with other values; keys have ``__`` for the dot."""
     settings = BEST | {key.replace("__", "."): value for key, value in changes.items()}
     return Arm(name=name, label=label, settings=settings, modes=SINK_MODES)
 

@@ -219,9 +219,13 @@ def _sinks(plan: RemovalPlan, scale: float) -> dict[str, Any]:
 
 
 def _layers(plan: RemovalPlan) -> Any:
-    """Halves are those of the trial's model; numbers of other layers mean nothing in it."""
+    """Halves are those of the trial's model; numbers of other layers mean nothing in it.
+
+    The trial's model is a new one, for which auto would mean another thing than for a pretrained one.
+    """
     layers = plan.config.sinks.layers
-    return layers if isinstance(layers, str) else ()
+    pretrained = plan.config.model.pretrained is not None
+    return layers if isinstance(layers, str) and not (layers == "auto" and pretrained) else ()
 
 
 def _facts(lab: Lab[LabSetting, TrialText], standard: Arm, plan: RemovalPlan) -> dict[str, str]:

@@ -13,7 +13,7 @@ from memsinks.checkpoint.lineage import Lineage
 from memsinks.checkpoint.run import load
 from memsinks.corpus import Corpus
 from memsinks.errors import ConfigError, InputError
-from memsinks.runs.config import Half, RunConfig
+from memsinks.runs.config import RunConfig
 from memsinks.runs.exposures import check_passes, planned_exposures
 from memsinks.sinks.attach import attach
 from memsinks.sinks.capacity import grow, register
@@ -221,7 +221,7 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
         "kernel": chosen.kernel,
         "allocation": chosen.allocation,
         "owned": chosen.owned,
-        "layers": _layers(chosen.layers, model_config.num_hidden_layers),
+        "layers": _layers(config, model_config.num_hidden_layers),
         "mask": chosen.mask,
     }
     if chosen.init == "auto":
@@ -253,12 +253,14 @@ def _new_sinks(config: RunConfig, model_config: Any, owners: int) -> tuple[Any, 
     return model_config, sinks
 
 
-def _layers(chosen: tuple[int, ...] | Half, count: int) -> tuple[int, ...]:
+def _layers(config: RunConfig, count: int) -> tuple[int, ...]:
     """Numbers of the layers with sinks among ``count``; none stands for all."""
-    half = count - count // 2
+    chosen, half = config.sinks.layers, count - count // 2
+    if chosen == "auto":
+        chosen = () if config.model.pretrained or config.sinks.shared is not None else "early"
     if chosen == "early":
         return tuple(range(half))
-    return tuple(range(count - half, count)) if chosen == "late" else chosen
+    return tuple(range(count - half, count)) if isinstance(chosen, str) else chosen
 
 
 def _kept_sinks(config: RunConfig) -> SinkConfig:

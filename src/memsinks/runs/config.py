@@ -14,7 +14,7 @@ from memsinks.stream.plan import PolicyKind
 from memsinks.stream.treatment import NoiseKind, Treatment
 from memsinks.training.config import TrainConfig, check_least
 
-Half = Literal["early", "late"]
+Placement = Literal["auto", "all", "early", "late"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +195,9 @@ class SinksConfig(Section):
         block: rows are chosen in runs of this many neighbours.
         init: random, noop (the sinks change nothing at first), or auto: noop for a pretrained model.
         kernel: gathered computes active rows only; dense computes the pool and masks it (the oracle).
-        layers: numbers of the decoder layers that have sinks, from 0; or early or late, the first or the last half of
-            them, with the middle one if their number is odd. Default all.
+        layers: decoder layers that have sinks: their numbers, from 0; early or late, the first or the last half of
+            them, with the middle one if their number is odd; all, which an empty list stands for, too; or auto: early
+            for a new model, all for a pretrained one and with shared.
         mask: per_layer hashes a sequence ID to other rows in each layer, shared to the same rows in all of them.
     """
 
@@ -211,7 +212,7 @@ class SinksConfig(Section):
     block: int = 1
     init: Init = "auto"
     kernel: Kernel = "gathered"
-    layers: tuple[int, ...] | Half = ()
+    layers: tuple[int, ...] | Placement = "auto"
     mask: Mask = "per_layer"
 
     def __post_init__(self) -> None:
@@ -229,7 +230,9 @@ class SinksConfig(Section):
             raise ConfigError(f"sinks.shared must be a fraction between 0 and 1, not {self.shared}")
         if self.shared is not None and self.pool is not None:
             raise ConfigError("sinks.shared makes the rest of the MLP the pool and sinks.pool sizes it; give one")
-        if self.shared is not None and self.layers:
+        if self.layers == "all":
+            object.__setattr__(self, "layers", ())
+        if self.shared is not None and self.layers not in ((), "auto"):
             raise ConfigError(
                 "sinks.shared narrows the MLP of every layer, so every layer needs sinks; leave sinks.layers out"
             )

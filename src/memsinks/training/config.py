@@ -59,7 +59,7 @@ class OptimizerConfig(Section):
     eps: float = 1e-8
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
-    sink_lr_multiplier: float = 5.0
+    sink_lr_multiplier: float = 10.0
     sink_weight_decay: float = 0.0
     held_back: Literal["all", "mlp"] = "all"
 

@@ -31,7 +31,7 @@ def planted(never, low=None, high=None):
 
 
 def sweep(*seeds, axes=True):
-    ablation = Ablation({"Recommended": [(1, rate(1)), (5, SINKS)]}, "rate", axes=axes)
+    ablation = Ablation({"Sparse pool": [(1, rate(1)), (5, SINKS)]}, "rate", axes=axes)
     by_seed = dict(enumerate(seeds))
     return ablation.figures(Outcome(by_seed, summarise(by_seed.values())))["sweep"]
 
@@ -39,10 +39,10 @@ def sweep(*seeds, axes=True):
 def test_seeds_with_harder_stories_do_not_widen_the_figure():
     left, right = sweep(planted(3.5), planted(2.0))
     assert {s.label: list(s.y) for s in left.series} == {
-        "Recommended, own": pytest.approx([0.01, 0.005]),
-        "Recommended, off": pytest.approx([0.8, 0.96]),
+        "Sparse pool, own": pytest.approx([0.01, 0.005]),
+        "Sparse pool, off": pytest.approx([0.8, 0.96]),
     }
-    assert [(list(s.y), s.label) for s in right.series] == [(pytest.approx([-2.0, 1.0]), "Recommended, off")]
+    assert [(list(s.y), s.label) for s in right.series] == [(pytest.approx([-2.0, 1.0]), "Sparse pool, off")]
     for series in (*left.series, *right.series):
         assert list(series.low) == pytest.approx(list(series.y))
         assert list(series.high) == pytest.approx(list(series.y))
@@ -59,5 +59,5 @@ def test_one_seed_keeps_its_interval_over_documents():
 
 def test_arms_with_other_exposures_are_shown_in_nats():
     left, right = sweep(planted(3.5), axes=False)
-    assert {s.label: list(s.y) for s in left.series}["Recommended, off"] == pytest.approx([2.8, 3.36])
+    assert {s.label: list(s.y) for s in left.series}["Sparse pool, off"] == pytest.approx([2.8, 3.36])
     assert right.series[0].y == [3.0, 3.0]

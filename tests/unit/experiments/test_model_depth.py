@@ -29,8 +29,8 @@ def test_each_depth_has_its_own_row_in_order():
     (table,) = MODEL_DEPTH.tables(OUTCOME)
     cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
     assert {label: (c["V over standard"], c["forgetting, equal steps"]) for label, c in cells.items()} == {
-        "Sinks, recommended setting: off, 4 layers": ("2.0 %", "0.800"),
-        "Sinks, recommended setting: off, 8 layers": ("1.0 %", "0.900"),
+        "Sinks, all layers, learning rate x5: off, 4 layers": ("2.0 %", "0.800"),
+        "Sinks, all layers, learning rate x5: off, 8 layers": ("1.0 %", "0.900"),
         "Sinks, early half of the layers, learning rate x10: off, 4 layers": ("-3.0 %", "0.950"),
     }
 

@@ -68,7 +68,7 @@ def test_hashed_loses_what_the_formula_says_and_disjoint_nothing(corpus, run_con
     assert not disjoint.fits
     assert disjoint.cost.parameters == hashed.cost.parameters * len(plan.text) / 10
     assert disjoint.cost.flops == hashed.cost.flops > plan.plain.flops
-    assert hashed.cost.sink_state == pytest.approx(12 * hashed.cost.parameters + 8 * 3 * 3 * 60)
+    assert hashed.cost.sink_state == pytest.approx(12 * hashed.cost.parameters + 8 * 2 * 3 * 60)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_the_pool_is_as_large_as_settings_say(configured, settings, pool, active
     assert (type(blueprint.sinks.pool), type(blueprint.sinks.active)) == (int, int)
     assert blueprint.model_config.intermediate_size == width
     model = build_model(blueprint)
-    assert [s.up.shape for s in sinks_of(model)] == [(pool, 16)] * 2
+    assert [s.up.shape for s in sinks_of(model)] == [(pool, 16)] * (2 if "sinks__shared" in settings else 1)
     assert model.model.layers[0].mlp.up_proj.weight.shape == (width, 16)
     assert model.config.vocab_size == len(blueprint.text.corpus.tokenizer)
     assert len(blueprint.owners) == 0
@@ -57,6 +57,8 @@ def test_settings_of_the_pool_are_passed_on(configured):
     ("depth", "layers", "numbers"),
     [
         (4, [], (0, 1, 2, 3)),
+        (4, "all", (0, 1, 2, 3)),
+        (4, "auto", (0, 1)),
         (4, [1, 3], (1, 3)),
         (4, "early", (0, 1)),
         (4, "late", (2, 3)),
@@ -68,6 +70,16 @@ def test_settings_of_the_pool_are_passed_on(configured):
 def test_the_layers_with_sinks(configured, depth, layers, numbers):
     blueprint = plan_run(configured(model__layers=depth, sinks__layers=layers))
     assert tuple(s.layer_index for s in sinks_of(build_model(blueprint))) == numbers
+
+
+def test_by_default_a_new_model_has_sinks_in_early_layers_and_any_other_in_all(configured, tmp_path):
+    def placed(**settings):
+        return tuple(s.layer_index for s in sinks_of(build_model(plan_run(configured(**settings)))))
+
+    assert placed() == (0,)
+    assert placed(sinks__shared=0.7) == (0, 1)
+    build_model(plan_run(configured(sinks__attach=False, exposures__repeat=[]))).save_pretrained(tmp_path / "plain")
+    assert placed(model__pretrained=str(tmp_path / "plain")) == (0, 1)
 
 
 def test_layers_and_masks_that_do_not_fit_are_refused(configured):
@@ -98,7 +110,7 @@ def test_a_baseline_has_no_sinks(configured):
 def test_the_same_seed_builds_the_same_model_and_another_another(configured):
     first, second, other = (build_model(plan_run(configured(seed=s))).state_dict() for s in (3, 3, 4))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
-    for part in ("model.embed_tokens.weight", "model.layers.1.mlp.sinks.down"):
+    for part in ("model.embed_tokens.weight", "model.layers.0.mlp.sinks.down"):
         assert not torch.equal(first[part], other[part])
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from memsinks import ConfigError, SinkConfig, attach
 from memsinks.config import read_config
 from memsinks.runs import estimate as module
 from memsinks.runs import peak
+from memsinks.runs.build import plan_model
 from memsinks.runs.config import RunConfig
 from memsinks.runs.estimate import estimate, estimate_run
 from memsinks.runs.estimate_table import in_words, render
@@ -39,7 +41,7 @@ def recipe(name: str) -> RunConfig:
 
 def estimated(name: str, **changes):
     run = recipe(name)
-    sinks = SinkConfig(pool=run.sinks.pool, active=run.sinks.active)
+    model_config, sinks = plan_model(replace(run, model=replace(run.model, config=ROOT / str(run.model.config))))
     options = {
         "devices": RECIPES[name],
         "device_type": "cuda",
@@ -47,7 +49,7 @@ def estimated(name: str, **changes):
         "governed_share": 0.02,
         "document_tokens": 512,
     }
-    return estimate_run(run, AutoConfig.from_pretrained(ROOT / run.model.config), sinks, **(options | changes))
+    return estimate_run(run, model_config, sinks, **(options | changes))
 
 
 def hand_count() -> dict[str, float]:
@@ -138,11 +140,11 @@ def test_the_hand_count_adds_up():
     """The page's own arithmetic, again, so that a slip there cannot hide behind one in the code."""
     hand = hand_count()
     shared = 24 * (4 * 2048**2 + 3 * 2048 * 8192 + 2 * 2048) + 2048 + 49152 * 2048
-    sinks = 24 * 3 * 8192 * 2048
-    forward = 2 * 24 * 67_108_864 + 4 * 24 * 2048**2 + 2 * 2048 * 49152 + 2 * 0.02 * 24 * 3 * 128 * 2048
+    sinks = 12 * 3 * 8192 * 2048
+    forward = 2 * 24 * 67_108_864 + 4 * 24 * 2048**2 + 2 * 2048 * 49152 + 2 * 0.02 * 12 * 3 * 128 * 2048
     union = 8192 * (1 - (63 / 64) ** 40.96)
-    row = 4 * 24 * 3 * 2048
-    weights, moments = 4 * (shared + sinks) / 8, (8 * (shared + sinks) + 24 * 3 * 8192 * 8) / 8
+    row = 4 * 12 * 3 * 2048
+    weights, moments = 4 * (shared + sinks) / 8, (8 * (shared + sinks) + 12 * 3 * 8192 * 8) / 8
     again = {
         "shared parameters": shared,
         "sink parameters": sinks,
