@@ -24,7 +24,7 @@ from memsinks.runs.run import corpus_of_run
 from memsinks.sinks.files import TENSORS
 from memsinks.sinks.modes import OFF, OWN, Mode
 
-FACTORS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+FACTORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 PREFIX = SUFFIX = 50
 HELD_OUT = 200
 
