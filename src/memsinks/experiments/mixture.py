@@ -187,7 +187,9 @@ def _accounting_table(outcome: Outcome) -> Table:
     body = []
     for arm, label in LABELS.items():
         found = [(outcome.get(arm, measure), form) for measure, form in columns.values()]
-        body.append([label, *("–" if value is None else format(value.mean, form) for value, form in found)])
+        # An arm that came later is in no results from before it.
+        if any(value for value, _ in found):
+            body.append([label, *("–" if value is None else format(value.mean, form) for value, form in found)])
     note = (
         "Rows that stories do not take go to further general text, by one rule for all arms; where it runs out, it is "
         "gone through again. A story's row is shorter than most, so tokens differ where rows do not."
