@@ -217,7 +217,7 @@ def _figures(outcome: Outcome) -> dict[str, list[Panel]]:
                 title=title,
                 x_label="exposures of each story",
                 y_label="nats per token",
-                series=series,
+                series=[line for line in series if line.x],
                 lines={} if unseen is None else {"no stories": unseen.mean},
                 logarithmic=True,
             )
