@@ -184,7 +184,7 @@ class SinksConfig(Section):
 
     Attributes:
         attach: give the model sinks; without them this trains a baseline.
-        pool: sinks in each layer: a count, or a fraction of the MLP's width.
+        pool: sinks in each layer that has them: a count, or a fraction of the MLP's width.
         active: sinks that one sequence ID switches on: a count, or a fraction of the pool.
         shared: the paper's split instead of pool: this fraction of the MLP's width stays shared, the rest is the pool.
         allocation: hashed (sequence IDs share the pool), disjoint (each governed ID owns rows), hybrid (the IDs of
