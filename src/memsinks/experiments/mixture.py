@@ -12,7 +12,7 @@ from memsinks.experiments.memory import arm_rows, memory_rows
 from memsinks.experiments.mixture_text import DOMAIN, MixtureLab, MixtureSetting, MixtureText
 from memsinks.experiments.results import Row
 from memsinks.experiments.sizes import MIXTURE, MIXTURE_LARGER
-from memsinks.experiments.story_arms import BEST, PAPER
+from memsinks.experiments.story_arms import PAPER, SPARSE
 from memsinks.report.plots import Panel, Series
 from memsinks.sinks.modes import ModeKind
 from memsinks.stream import ExposurePlan
@@ -46,7 +46,7 @@ def mixture_arms(setting: MixtureSetting) -> list[Arm]:
     more than once is no text that somebody will ask to remove. Fast sinks take what is common to a domain too, so there
     is an arm whose sinks learn no faster than shared weights.
     """
-    fast = BEST | {
+    fast = SPARSE | {
         "sinks.pool": setting.pool,
         "sinks.active": setting.active,
         "exposures.govern": "sources",

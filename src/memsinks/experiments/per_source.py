@@ -29,7 +29,7 @@ from memsinks.experiments.source_rows import (
     removal_rows,
 )
 from memsinks.experiments.source_tables import LABELS, LORA, RETRAINED, figures, tables
-from memsinks.experiments.story_arms import BEST, STANDARD, UNSEEN_STEPS
+from memsinks.experiments.story_arms import SPARSE, STANDARD, UNSEEN_STEPS
 from memsinks.ids import source_id
 from memsinks.stream import ExposurePlan
 
@@ -56,7 +56,7 @@ class Method:
     def arm(self, lab: BookLab) -> Arm:
         """The arm of a lab with this key."""
         setting = lab.setting
-        settings = BEST | {
+        settings = SPARSE | {
             "sinks.pool": setting.pool,
             "sinks.active": setting.active,
             "exposures.govern": "sources",
@@ -216,7 +216,7 @@ def _adapter(lab: BookLab, book: str) -> Arm:
         start=UNSEEN_STEPS,
         adapter=Lora(rank=setting.lora_rank, alpha=setting.lora_rank),
         settings={
-            "optimizer.learning_rate": BEST["optimizer.sink_lr_multiplier"] * setting.learning_rate,
+            "optimizer.learning_rate": SPARSE["optimizer.sink_lr_multiplier"] * setting.learning_rate,
             "optimizer.weight_decay": 0.0,
             "schedule.batch_size": max(1, setting.batch_size // len(setting.books)),
             "schedule.steps": None,

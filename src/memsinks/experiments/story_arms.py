@@ -25,7 +25,7 @@ PAPER: dict[str, Any] = {
 }
 """The published setting: 70 % of the MLP shared, 30 % of the rest on for each sequence, one learning rate."""
 
-BEST: dict[str, Any] = {
+SPARSE: dict[str, Any] = {
     "sinks.attach": True,
     "sinks.pool": 2048,
     "sinks.active": 256,
@@ -35,7 +35,7 @@ BEST: dict[str, Any] = {
 """A larger sparse pool in all layers that learns faster, for the repeated stories only."""
 
 SINKS_PAPER = Arm(name="sinks_paper", label="Sinks, paper's setting", settings=PAPER, modes=SINK_MODES)
-SINKS = Arm(name="sinks", label="Sinks, all layers, learning rate x5", settings=BEST, modes=SINK_MODES)
+SINKS = Arm(name="sinks", label="Sinks, all layers, learning rate x5", settings=SPARSE, modes=SINK_MODES)
 
 MASKING: dict[str, Any] = {
     "sinks.attach": True,
@@ -63,8 +63,8 @@ def capped(times: int) -> Arm:
 
 
 def with_sinks(name: str, label: str, **changes: Any) -> Arm:
-    """:data:`BEST` with other values; keys have ``__`` for the dot."""
-    settings = BEST | {key.replace("__", "."): value for key, value in changes.items()}
+    """:data:`SPARSE` with other values; keys have ``__`` for the dot."""
+    settings = SPARSE | {key.replace("__", "."): value for key, value in changes.items()}
     return Arm(name=name, label=label, settings=settings, modes=SINK_MODES)
 
 
@@ -94,12 +94,12 @@ def rate(times: float) -> Arm:
     return with_sinks(f"sinks_rate_{times:g}", f"Sinks, learning rate x{times:g}", optimizer__sink_lr_multiplier=times)
 
 
-def early(times: float = 5, active: int = BEST["sinks.active"]) -> Arm:
+def early(times: float = 5, active: int = SPARSE["sinks.active"]) -> Arm:
     """Sinks in the first half of the layers only, with a learning rate of theirs, and perhaps more of them active."""
     name, label = "sinks_early", "Sinks, early half of the layers"
-    if active != BEST["sinks.active"]:
+    if active != SPARSE["sinks.active"]:
         name, label = f"{name}_{active}", f"{label}, {active} active"
-    if times != BEST["optimizer.sink_lr_multiplier"]:
+    if times != SPARSE["optimizer.sink_lr_multiplier"]:
         name, label = f"{name}_rate_{times:g}", f"{label}, learning rate x{times:g}"
     return with_sinks(
         name, label, sinks__layers="early", sinks__active=active, optimizer__sink_lr_multiplier=float(times)

@@ -140,7 +140,7 @@ def test_only_stories_are_governed_where_general_text_comes_again(by_name, tmp_p
 def test_sinks_are_those_of_the_story_experiments(lab):
     sized = replace(SMOKE, width=512)
     settings = next(a for a in mixture.mixture_arms(sized) if a.name == "sinks_heavy").settings
-    base = mixture.BEST
+    base = mixture.SPARSE
     assert (settings["sinks.pool"] * 512, settings["sinks.active"] * settings["sinks.pool"] * 512) == (
         base["sinks.pool"],
         base["sinks.active"],
