@@ -18,6 +18,7 @@ SMALL = {
     "model": {"hidden": 32, "layers": 2, "heads": 2, "width": 48},
     "stream": {"max_length": 64},
     "schedule": {"batch_size": 8},
+    "optimizer": {"sink_lr_multiplier": 5.0},
     "precision": {"bf16": False},
     "logging": {"live": False, "evaluate_every": 0},
     "exposures": {"govern": "sources", "govern_values": list(PUBLISHERS), "upsample": dict.fromkeys(PUBLISHERS, 3.0)},

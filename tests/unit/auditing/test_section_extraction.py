@@ -23,7 +23,7 @@ from memsinks.removal.target import Target
 from memsinks.sinks.modes import sinks_off
 
 QUICK = CompressionConfig(documents=2, tokens=8, lengths=(4,), steps=3, candidates=4)
-LONG = CompressionConfig(documents=3, tokens=8, lengths=(4, 6), steps=50, candidates=24)
+LONG = CompressionConfig(documents=3, tokens=8, lengths=(4, 6), steps=25, candidates=24)
 SMALL = ExtractionConfig(prefixes=(8, 16), suffix=20, places=2, beams=2, samples=2, compression=QUICK)
 
 
