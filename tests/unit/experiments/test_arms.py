@@ -11,7 +11,6 @@ from memsinks.experiments.frontier import FAMILIES
 from memsinks.experiments.sizes import STORIES
 from memsinks.experiments.stories import StoryLab
 from memsinks.experiments.ts_repetition import REFERENCES, WITH_SINKS
-from memsinks.runs.config import RunConfig
 
 ARMS = [
     *REFERENCES,
@@ -44,7 +43,4 @@ def test_arms_do_not_follow_the_defaults_of_run_files(tmp_path):
     assert {runs[name].optimizer.sink_lr_multiplier for name in ("standard", "sinks", "sinks_early")} == {5.0}
     assert {runs[name].sinks.layers for name in ("standard", "sinks", "sinks_paper")} == {()}
     early = runs["sinks_early_rate_10"]
-    assert (early.sinks.layers, early.optimizer.sink_lr_multiplier) == (
-        "early",
-        RunConfig().optimizer.sink_lr_multiplier,
-    )
+    assert (early.sinks.layers, early.optimizer.sink_lr_multiplier) == ("early", 10.0)

@@ -11,8 +11,10 @@ import pytest
 from memsinks.audit import DocumentLosses
 from memsinks.errors import ConfigError, InputError
 from memsinks.experiments import mixture
+from memsinks.experiments.catalogue import Outcome
 from memsinks.experiments.measured import Measured
 from memsinks.experiments.mixture_text import DOMAIN, MixtureLab, mixture_text, times_to_fill
+from memsinks.experiments.results import Row, summarise
 from memsinks.experiments.sizes import MIXTURE, MIXTURE_LARGER
 from memsinks.runs.build import plan_run
 from memsinks.training.run import training_rows
@@ -148,6 +150,17 @@ def test_sinks_are_those_of_the_story_experiments(lab):
     arm = next(a for a in mixture.mixture_arms(SMOKE) if a.name == "sinks_heavy")
     sinks = plan_run(lab.config(arm)).sinks
     assert (sinks.pool, sinks.active) == (4 * SMOKE.width, SMOKE.width // 2)
+
+
+def test_an_arm_that_results_lack_has_no_row_and_no_line():
+    arm = "sinks_slow_moderate"
+    rows = [Row(arm=arm, measure=measure, mode="off", value=3.0) for measure in ("validation", "repeated", "general")]
+    rows += [Row(arm=arm, measure=measure, value=8.0) for measure in ("steps", "exposures")]
+    outcome = Outcome({0: rows}, summarise([rows]))
+    *_, accounting = mixture.LARGE_MIXTURE.tables(outcome)
+    assert [row[0] for row in accounting.rows] == ["Sinks, x1, moderate"]
+    panels = mixture.LARGE_MIXTURE.figures(outcome)["upsampling"]
+    assert [[line.label for line in panel.series] for panel in panels] == [["Sinks, x1: off"]] * 3
 
 
 def test_text_by_name_is_read_as_far_as_it_is_needed(named, by_name, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from memsinks.errors import ConfigError, InputError
+from memsinks.readiness import trial
 from memsinks.readiness.trial import FOLDED, TrialConfig, run_trial
 from memsinks.readiness.trial_text import LEAST, MOST, sample
 from tests.unit.readiness.conftest import prepared, rows
@@ -105,6 +106,17 @@ def test_text_that_cannot_be_tried_is_refused(corpus, planned, tmp_path):
     for options, message in (({"tokens": 0}, "--trial-tokens"), ({"exposures": 1}, "--trial-exposures")):
         with pytest.raises(ConfigError, match=message):
             TrialConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("layers", "pretrained", "tried"),
+    [("auto", None, "auto"), ("auto", "base", ()), ("late", "base", "late"), ((0,), None, ()), ("all", None, ())],
+)
+def test_a_trial_has_its_sinks_where_the_run_has_them(corpus, planned, layers, pretrained, tried):
+    plan, _ = planned(corpus, sinks={"layers": layers})
+    model = dataclasses.replace(plan.config.model, pretrained=pretrained)
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, model=model))
+    assert trial._layers(plan) == tried
 
 
 def test_a_trial_finds_planted_memory_and_goes_on_where_it_was(corpus, planned, tmp_path, monkeypatch):
