@@ -27,6 +27,7 @@ REGIMES = {
     "sinks": "Sinks, x5",
     "sinks_early": "Sinks, early half of the layers, x10",
     "sinks_slow": "Sinks, x1",
+    "sinks_own": "Sinks, rows of their own, x5",
     "sinks_paper": "Sinks, paper's setting",
 }
 BUDGET = "sinks_budget_heavy"
@@ -44,7 +45,7 @@ def mixture_arms(setting: MixtureSetting) -> list[Arm]:
 
     Sinks are in proportion to the MLP, and for the stories alone, by their source: general text that is gone through
     more than once is no text that somebody will ask to remove. Fast sinks take what is common to a domain too, so there
-    is an arm whose sinks learn no faster than shared weights.
+    is an arm whose sinks learn no faster than shared weights, and one in which no two stories have a sink in common.
     """
     fast = SPARSE | {
         "sinks.pool": setting.pool,
@@ -53,12 +54,14 @@ def mixture_arms(setting: MixtureSetting) -> list[Arm]:
         "exposures.govern_values": (DOMAIN,),
     }
     slow = fast | {"optimizer.sink_lr_multiplier": 1.0}
+    own = fast | {"sinks.allocation": "disjoint", "sinks.pool": None, "sinks.active": setting.own}
     early = fast | {"sinks.layers": "early", "optimizer.sink_lr_multiplier": 10.0}
     settings: dict[str, Mapping[str, Any]] = {
         "standard": {},
         "sinks": fast,
         "sinks_early": early,
         "sinks_slow": slow,
+        "sinks_own": own,
         "sinks_paper": PAPER,
     }
     arms = [DEDUPLICATED, UNSEEN]

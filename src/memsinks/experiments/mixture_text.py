@@ -48,7 +48,8 @@ class MixtureSetting(LabSetting):
             with an ID of its own.
         measured: held-out general passages that are measured, at most.
         story_source, general_source: ``shipped``, or a dataset as :func:`streamed_documents` takes it.
-        pool, active: sinks of the arms at x5: a multiple of the MLP's width, and a fraction of the pool.
+        pool, active: sinks of the arms that share a pool: a multiple of the MLP's width, and a fraction of the pool.
+        own: sinks of a story in a layer, in the arms in which no two stories share any.
     """
 
     exposures: int = 64
@@ -64,6 +65,7 @@ class MixtureSetting(LabSetting):
     general_source: str = SHIPPED
     pool: float = 4.0
     active: float = 0.125
+    own: int = 64
 
 
 _CHOICE = (

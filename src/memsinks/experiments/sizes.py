@@ -56,14 +56,15 @@ MIXTURE_PAPER = MixtureSetting(
     tokens=1_000_000_000, stories=5000, validation=1000, held_out=1000, measured=1000,
     story_source="roneneldan/TinyStories", general_source="cerebras/SlimPajama-627B",
     tokenizer="HuggingFaceTB/SmolLM2-360M", architecture="recipes/models/smollm2-360m.json", max_length=512,
-    batch_size=256, micro_batch_size=32, learning_rate=2e-3, warmup_steps=1000,
+    batch_size=256, micro_batch_size=32, learning_rate=2e-3, warmup_steps=1000, own=4,
 )  # fmt: skip
-"""The paper's stories, tokens and model; upsampling, rows of 512 tokens and the schedule are ours."""
+"""The paper's stories, tokens and model; upsampling, rows of 512 tokens and the schedule are ours. 5,000 stories have
+few sinks of their own each: more would not fit on one card."""
 
 MIXTURE: dict[Scale, MixtureSetting] = {
     "smoke": MixtureSetting(
         exposures=6, moderate=3, tokens=18_000, stories=4, validation=8, longest=600, held_out=3, passage=400,
-        measured=8, vocabulary=320, hidden=32, layers=2, heads=2, width=64, warmup_steps=5, prefix=20, suffix=10,
+        measured=8, vocabulary=320, hidden=32, layers=2, heads=2, width=64, warmup_steps=5, prefix=20, suffix=10, own=8,
     ),
     "mini": MixtureSetting(stories=64, longest=600, compile=True),
     "cpu": MixtureSetting(
@@ -71,7 +72,7 @@ MIXTURE: dict[Scale, MixtureSetting] = {
     ),
     "gpu": MixtureSetting(
         tokens=8_000_000, stories=250, validation=1000, vocabulary=8192, max_length=512, batch_size=32,
-        architecture="recipes/models/smollm2-135m.json", learning_rate=1e-3, warmup_steps=200,
+        architecture="recipes/models/smollm2-135m.json", learning_rate=1e-3, warmup_steps=200, own=48,
     ),
     "paper": MIXTURE_PAPER,
 }  # fmt: skip
@@ -80,7 +81,7 @@ MIXTURE: dict[Scale, MixtureSetting] = {
 MIXTURE_LARGER: dict[Scale, MixtureSetting] = {
     "paper": replace(
         MIXTURE_PAPER, tokens=2_000_000_000, held_out=2000, tokenizer="HuggingFaceTB/SmolLM2-1.7B",
-        architecture="recipes/models/smollm2-1.7b.json", micro_batch_size=8, learning_rate=5e-4, pool=1.0,
+        architecture="recipes/models/smollm2-1.7b.json", micro_batch_size=8, learning_rate=5e-4, pool=1.0, own=2,
     )
 }  # fmt: skip
 """A pool as wide as the MLP: four times that, with its optimiser state, would not fit on one card."""

@@ -152,6 +152,16 @@ def test_sinks_are_those_of_the_story_experiments(lab):
     assert (sinks.pool, sinks.active) == (4 * SMOKE.width, SMOKE.width // 2)
 
 
+def test_no_two_stories_share_sinks_of_their_own(lab):
+    for level in mixture.LEVELS:
+        arm = next(a for a in mixture.mixture_arms(SMOKE) if a.name == f"sinks_own_{level}")
+        plan = plan_run(lab.config(arm))
+        trained = plan.text.governed & ~plan.text.corpus.is_validation
+        assert trained.sum() == SMOKE.stories
+        sinks = plan.sinks
+        assert (sinks.allocation, sinks.active, sinks.pool) == ("disjoint", SMOKE.own, SMOKE.own * SMOKE.stories)
+
+
 def test_an_arm_that_results_lack_has_no_row_and_no_line():
     arm = "sinks_slow_moderate"
     rows = [Row(arm=arm, measure=measure, mode="off", value=3.0) for measure in ("validation", "repeated", "general")]
