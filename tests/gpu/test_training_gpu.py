@@ -87,6 +87,7 @@ def test_arms_learn_and_hold_the_repeated_stories_in_sinks(tmp_path, compiled):
         found = lab.measured(arm).data
         assert found["skipped_steps"] == 0
         repeated, mode = found["losses"]["repeated"], "own" if arm.modes else PLAIN
-        assert repeated[mode]["mean"] < 5, arm.name
+        # Even chances cost 6.2.
+        assert repeated[mode]["mean"] < 5.5, arm.name
         if arm.modes:
             assert repeated["own"]["mean"] < repeated["off"]["mean"]

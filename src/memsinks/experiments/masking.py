@@ -22,7 +22,7 @@ def _tables(outcome: Outcome) -> list[Table]:
     rows.append((f"{SINKS.label}: off", SINKS.name, "off"))
     note = "Before removal the block is on for every text under gradient masking."
     differences = []
-    for arm in MASKED:
+    for arm in (arm for arm in MASKED if outcome.get(arm.name, "validation", "own")):
         harm = paired_difference(
             outcome.seeds.values(), (arm.name, "validation", "own", None), (STANDARD.name, "validation", "plain", None)
         )
