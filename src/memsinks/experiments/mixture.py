@@ -24,9 +24,9 @@ UNSEEN = Arm(name="unseen", label="No stories", exposures=0)
 LEVELS = ("moderate", "heavy")
 REGIMES = {
     "standard": "Standard",
-    "sinks": "Sinks, x5",
-    "sinks_early": "Sinks, early half of the layers, x10",
-    "sinks_slow": "Sinks, x1",
+    "sinks": "Sinks, shared pool, x5",
+    "sinks_early": "Sinks, shared pool, early half of the layers, x10",
+    "sinks_slow": "Sinks, shared pool, x1",
     "sinks_own": "Sinks, rows of their own, x5",
     "sinks_paper": "Sinks, paper's setting",
 }
@@ -35,7 +35,7 @@ LABELS = {
     DEDUPLICATED.name: DEDUPLICATED.label,
     UNSEEN.name: UNSEEN.label,
     **{f"{name}_{level}": f"{label}, {level}" for level in LEVELS for name, label in REGIMES.items()},
-    BUDGET: "Sinks, x5, heavy, with a budget",
+    BUDGET: "Sinks, shared pool, x5, heavy, with a budget",
 }
 """Arm -> what tables call it, in their order."""
 
@@ -202,18 +202,16 @@ def _accounting_table(outcome: Outcome) -> Table:
 
 def _figures(outcome: Outcome) -> dict[str, list[Panel]]:
     panels = []
-    for measure, title, own in (
-        ("validation", "Held-out stories", False),
-        ("repeated", "Stories trained on", True),
-        ("general", "Held-out general text", False),
+    for measure, title, shown in (
+        ("validation", "Held-out stories, sinks off", "off"),
+        ("repeated", "Stories trained on, sinks off", "off"),
+        ("repeated", "Stories trained on, own sinks on", "own"),
+        ("general", "Held-out general text, sinks off", "off"),
     ):
         series = [_series(outcome, "Deduplicated", (DEDUPLICATED.name,), measure, "plain")]
         for regime, label in REGIMES.items():
             names = [f"{regime}_{level}" for level in LEVELS]
-            modes = [mode for mode in _modes(regime) if mode in ("plain", "off") or (own and mode == "own")]
-            for mode in modes:
-                shown = label if mode == "plain" else f"{label}: {mode}"
-                series.append(replace(_series(outcome, shown, names, measure, mode), group=label))
+            series.append(_series(outcome, label, names, measure, shown if shown in _modes(regime) else "plain"))
         unseen = outcome.get(UNSEEN.name, measure)
         panels.append(
             Panel(
