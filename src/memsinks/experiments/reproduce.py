@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,10 @@ def report(experiment: Experiment, folder: Path) -> list[Table]:
     tables = experiment.tables(found)
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables))
     for name, panels in experiment.figures(found).items():
-        write_panels(panels, folder / f"{name}.png")
+        # Seeds may lack arms, where a run was cut off.
+        shown = [replace(panel, series=[series for series in panel.series if series.x]) for panel in panels]
+        if drawn := [panel for panel in shown if panel.series]:
+            write_panels(drawn, folder / f"{name}.png")
     return tables
 
 
