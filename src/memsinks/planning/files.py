@@ -12,7 +12,7 @@ import numpy as np
 from memsinks.config import config_hash
 from memsinks.corpus.files import new_directory
 from memsinks.planning.allocations import Assessment
-from memsinks.planning.overlap import expected_overlap, fraction_lost
+from memsinks.planning.overlap import expected_overlap, fraction_lost, others_on_a_row
 from memsinks.planning.plan import RemovalPlan
 from memsinks.planning.tables import markdown
 from memsinks.report.format import percent
@@ -77,6 +77,7 @@ def as_dict(plan: RemovalPlan) -> dict[str, Any]:
             "owners": len(run.candidate.owners),
             "sharing_ids": sharing,
             "expected_overlap": expected_overlap(shared, active) if sharing else 0.0,
+            "others_on_a_sink": others_on_a_row(shared, active, sharing - 1) if sharing else 0.0,
             "covered_by_all": fraction_lost(shared, active, sharing) if sharing else 0.0,
             "used_by_no_other": 1 - fraction_lost(shared, active, sharing - 1) if sharing else 1.0,
             "parameters": run.cost.parameters,

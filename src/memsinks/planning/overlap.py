@@ -25,6 +25,16 @@ def expected_overlap(pool: int, active: int) -> float:
     return active * active / pool
 
 
+def others_on_a_row(pool: int, active: int, others: int) -> float:
+    """How many of ``others`` IDs choose a given row, on average: ``others * k / n``.
+
+    Raises:
+        ConfigError: as :func:`fraction_lost`.
+    """
+    _check(pool, active, others)
+    return others * active / pool
+
+
 def fraction_lost(pool: int, active: int, removed: int) -> float:
     """Expected fraction of a survivor's rows that ``removed`` IDs take with them: ``1 - (1 - k / n) ** removed``.
 

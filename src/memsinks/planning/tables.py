@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memsinks.planning.allocations import Assessment, Loss
-from memsinks.planning.overlap import expected_overlap, fraction_lost
+from memsinks.planning.overlap import expected_overlap, fraction_lost, others_on_a_row
 from memsinks.planning.plan import RemovalPlan
 from memsinks.report.format import MISSING, count, percent
 from memsinks.runs.estimate_table import in_words
@@ -123,9 +123,11 @@ def _pool(plan: RemovalPlan) -> Grid:
         rows.append(("IDs that own their sinks", count(len(candidate.owners))))
     if sharing:
         shared = candidate.shared_rows
+        others = others_on_a_row(shared, active, sharing - 1)
         rows += [
             ("IDs that share sinks", count(sharing)),
             ("sinks of a layer that two of them share, expected", f"{expected_overlap(shared, active):.3g}"),
+            ("other IDs that use one of an ID's sinks, expected", f"{others:.3g}"),
             ("shared sinks that all of them cover", percent(fraction_lost(shared, active, sharing))),
             ("an ID's sinks that no other ID uses", percent(1 - fraction_lost(shared, active, sharing - 1))),
         ]

@@ -13,6 +13,7 @@ from memsinks.planning.overlap import (
     expected_overlap,
     fraction_lost,
     fraction_lost_by_units,
+    others_on_a_row,
     smallest_pool,
     survivor_deviation,
 )
@@ -41,6 +42,13 @@ def test_expectation_and_deviation_are_those_of_all_choices(pool, active, remove
 
 def test_two_ids_share_as_many_rows_as_one_takes_from_the_other():
     assert expected_overlap(50, 20) == pytest.approx(20 * fraction_lost(50, 20, 1)) == pytest.approx(8)
+
+
+@pytest.mark.parametrize(("pool", "active", "others"), [(4, 1, 3), (5, 2, 3), (6, 6, 2), (7, 2, 0)])
+def test_others_on_a_row_are_those_of_all_choices(pool, active, others):
+    choices = itertools.product(itertools.combinations(range(pool), active), repeat=others)
+    on_row_0 = [sum(0 in rows for rows in each) for each in choices]
+    assert others_on_a_row(pool, active, others) == pytest.approx(fmean(on_row_0))
 
 
 def test_the_published_ratio():
