@@ -16,6 +16,7 @@ from torch import Tensor
 from memsinks.sinks.layer import Sinks
 from memsinks.sinks.sharding import request_rows, send_back
 from memsinks.training.ranks import ranks
+from memsinks.training.row_gradients import sum_rows
 
 
 def exchange(layers: list[Sinks], group: Any = None) -> None:
@@ -50,6 +51,7 @@ def _to_owners(layers: list[Sinks]) -> None:
 
 def _union_of_rows(layers: list[Sinks], group: Any) -> None:
     pool, world = layers[0].up.shape[0], ranks(group)
+    sum_rows(layers)
     mine = [_touched(layer) for layer in layers]
     union = _union(torch.cat([rows + i * pool for i, (rows, _) in enumerate(mine)]), group)
     bounds = torch.searchsorted(union, torch.arange(len(layers) + 1, device=union.device) * pool).tolist()
@@ -77,9 +79,9 @@ def _whole(layers: list[Sinks], group: Any) -> None:
 
 
 def _touched(layer: Sinks) -> tuple[Tensor, Tensor]:
-    """Rows with a gradient here, sorted, and their gradients in all parameters side by side."""
+    """Rows with a gradient here, sorted and each once, and their gradients in all parameters side by side."""
     # One fetch gives all parameters of a layer the same rows.
-    gradients = [p.grad.coalesce() for p in layer.parameters(recurse=False) if p.grad is not None]
+    gradients = [p.grad for p in layer.parameters(recurse=False) if p.grad is not None]
     if not gradients:
         return _nothing(layer)
     return gradients[0].indices()[0], torch.cat([g.values() for g in gradients], dim=1)

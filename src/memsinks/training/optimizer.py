@@ -16,6 +16,7 @@ from memsinks.sinks.attach import SinkModel, sinks_of
 from memsinks.sinks.layer import Sinks
 from memsinks.training.exchange import exchange
 from memsinks.training.ranks import ranks, reduced
+from memsinks.training.row_gradients import sum_rows
 
 Gradients = Literal["rows", "dense"]
 
@@ -147,6 +148,7 @@ class SinkAdamW(torch.optim.AdamW):
         if not self._exchanged and ranks() > 1:
             exchange(self._layers())
         self._exchanged = True
+        sum_rows(self._layers())
         whole: list[Tensor] = []
         sharded: list[Tensor] = []
         for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
@@ -155,7 +157,6 @@ class SinkAdamW(torch.optim.AdamW):
                 sharded.append(grad.to_local())
                 continue
             if grad.is_sparse:
-                grad = parameter.grad = grad.coalesce()
                 grad = grad.values()
             owner = self._owner.get(parameter)
             (whole if owner is None or owner.shard is None else sharded).append(grad)
