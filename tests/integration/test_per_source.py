@@ -13,7 +13,7 @@ from memsinks.experiments.per_source import METHODS
 from memsinks.experiments.sizes import BOOKS
 
 SMOKE = BOOKS["smoke"]
-OWN_ROWS = ("by_source_own_rows", "routing", "sinks_after")
+OWN_ROWS = ("by_source_own_rows", "own_rows_rate_2", "own_rows_early_10", "routing", "sinks_after")
 PARTS = [f"{book}/{part}" for book in SMOKE.books for part in ("train", "held_out")]
 
 

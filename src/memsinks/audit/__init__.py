@@ -3,7 +3,15 @@
 from memsinks.audit.documents import TokenizedDocument, in_windows, tokenized
 from memsinks.audit.extraction import DocumentExtraction, ExtractionResult, greedy_extraction
 from memsinks.audit.losses import DocumentLosses, document_losses
-from memsinks.audit.measures import damage, forgetting, gap_closure, memory_removed, removable_memory, validation_cost
+from memsinks.audit.measures import (
+    damage,
+    forgetting,
+    gap_closure,
+    memory_removed,
+    removable_memory,
+    trace_left,
+    validation_cost,
+)
 from memsinks.audit.removal import set_aside
 from memsinks.audit.statistics import Interval, bootstrap, bootstrap_difference, wilson
 
@@ -25,6 +33,7 @@ __all__ = [
     "removable_memory",
     "set_aside",
     "tokenized",
+    "trace_left",
     "validation_cost",
     "wilson",
 ]

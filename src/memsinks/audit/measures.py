@@ -61,6 +61,19 @@ def memory_removed(R_after: Number, R_own: Number, R_before: Number) -> Number:
     return _ratio(R_after - R_own, R_before - R_own, "memory removed", "R_before - R_own")
 
 
+def trace_left(gap: Number, gap_retrained: Number, gap_std: Number) -> Number:
+    """(gap - gap_retrained) / (gap_std - gap_retrained): the share of memory that stays after the removal of a source.
+
+    A gap is the loss of the source's held-out text less that of its text that was trained on: after the removal, for a
+    model retrained without the source, and under standard training. 0 is as after retraining, 1 as if nothing had been
+    removed. What is lost or kept of the language that both texts share is in neither.
+
+    Raises:
+        ValueError: gap_std equals gap_retrained: standard training memorised nothing.
+    """
+    return _ratio(gap - gap_retrained, gap_std - gap_retrained, "trace left", "gap_std - gap_retrained")
+
+
 def validation_cost(V: Number, V_std: Number) -> Number:
     """V / V_std - 1: by what share held-out text is harder than for standard training; negative where it is easier.
 

@@ -34,6 +34,9 @@ from memsinks.ids import source_id
 from memsinks.stream import ExposurePlan
 
 OWN_ROWS: dict[str, Any] = {"sinks.allocation": "disjoint", "sinks.pool": None}
+SLOWER: dict[str, Any] = {"optimizer.sink_lr_multiplier": 2.0}
+EARLY: dict[str, Any] = {"sinks.layers": "early", "optimizer.sink_lr_multiplier": 10.0}
+"""Where sinks are, and how fast, by default in a new model."""
 SHARED_NEVER: dict[str, Any] = {"exposures.shared_budget": 0}
 
 
@@ -72,6 +75,8 @@ class Method:
 METHODS = (
     Method(name="by_source"),
     Method(name="by_source_own_rows", changes=OWN_ROWS),
+    Method(name="own_rows_rate_2", changes=OWN_ROWS | SLOWER),
+    Method(name="own_rows_early_10", changes=OWN_ROWS | EARLY),
     Method(name="by_topic", key="topic"),
     Method(name="routing", changes=OWN_ROWS | SHARED_NEVER),
     Method(name="sinks_after", changes=OWN_ROWS | SHARED_NEVER, after=True),

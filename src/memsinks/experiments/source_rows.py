@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from memsinks.audit import DocumentLosses, Interval, bootstrap, forgetting, removable_memory, wilson
+from memsinks.audit import DocumentLosses, Interval, bootstrap, forgetting, removable_memory, trace_left, wilson
 from memsinks.experiments.measured import Measured
 from memsinks.experiments.memory import interval_row, loss_row
 from memsinks.experiments.results import Row
@@ -93,13 +93,19 @@ def over_novels(
 
     The interval speaks of the choice of passages of these novels.
     """
-    samples = [model.losses[f"{book}/{part}"] for model in models for book in books]
+    return _over_parts(statistic, [(model, part) for model in models], books)
+
+
+def _over_parts(statistic: Callable[..., Any], parts: Sequence[tuple[Found, str]], books: Sequence[str]) -> Interval:
+    """:func:`over_novels`, of one part of the novels for each model."""
+    names = [f"{book}/{part}" for _, part in parts for book in books]
+    samples = [model.losses[f"{book}/{part}"] for model, part in parts for book in books]
 
     def whole(*means: Any) -> Any:
         count = len(books)
         return statistic(*(sum(means[i : i + count]) / count for i in range(0, len(means), count)))
 
-    return bootstrap(whole, *samples, groups=[book for _ in models for book in books])
+    return bootstrap(whole, *samples, groups=names)
 
 
 def removal_rows(arm: str, own: Found, removed: Found, gold: Found, standard: Found, books: Sequence[str]) -> list[Row]:
@@ -115,13 +121,18 @@ def removal_rows(arm: str, own: Found, removed: Found, gold: Found, standard: Fo
 
     Returns:
         ``forgetting``, ``over_gold`` (nats that removal leaves above the retrained model), the same of held-out
-        chapters (``held_out_over_gold``), and ``removable_memory`` where standard training memorised.
+        chapters (``held_out_over_gold``), and where standard training memorised ``removable_memory`` and
+        ``trace_left``: how much easier training chapters are than held-out ones, beyond the retrained model, as a
+        share of the same under standard training. 0 is as after retraining.
     """
     found = {
         "forgetting": over_novels(forgetting, [removed, gold], books),
         "over_gold": over_novels(_difference, [removed, gold], books),
         "held_out_over_gold": over_novels(_difference, [removed, gold], books, "held_out"),
     }
+    models = (removed, gold, standard)
+    with suppress(ValueError):
+        found["trace_left"] = _over_parts(_trace_left, [(model, part) for part in PARTS for model in models], books)
     with suppress(ValueError):
         found["removable_memory"] = over_novels(removable_memory, [removed, own, gold, standard], books)
     return [interval_row(arm, measure, interval, REMOVED) for measure, interval in found.items()]
@@ -166,6 +177,11 @@ def _change(pairs: Sequence[tuple[str, str]], own: Found, after: Mapping[str, Fo
         return sum(a - b for a, b in zip(means[:count], means[count:], strict=True)) / count
 
     return bootstrap(mean, *samples, groups=[*names, *names])
+
+
+def _trace_left(*means: Any) -> Any:
+    """Of the means of training chapters after removal, retraining and standard training, then of held-out ones."""
+    return trace_left(*(h - t for t, h in zip(means[:3], means[3:], strict=True)))
 
 
 def _same(mean: Any) -> Any:

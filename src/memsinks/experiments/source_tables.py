@@ -15,6 +15,8 @@ LABELS = {
     RETRAINED: "Retrained without the novel",
     BY_SOURCE: "Sinks by source",
     "by_source_own_rows": "Sinks by source, rows of their own",
+    "own_rows_rate_2": "Sinks by source, rows of their own, learning rate x2",
+    "own_rows_early_10": "Sinks by source, rows of their own, early layers, learning rate x10",
     "by_topic": "Sinks by topic",
     "routing": "Gradient routing by source",
     "sinks_after": "Sinks after training, base frozen",
@@ -70,13 +72,16 @@ def _removal(outcome: Outcome) -> Table:
         "over retrained": "over_gold",
         "forgetting, against retrained": "forgetting",
         "removable memory": "removable_memory",
+        "trace left": "trace_left",
         "held-out chapters": "retrained/held_out",
         "held-out, over retrained": "held_out_over_gold",
     }
     note = (
         "After removal; means over the novels that a model was retrained without, in nats per token. General text: "
         "with sinks off or without adapters. Over retrained: the loss less that of the retrained model, 0 where "
-        "removal is like retraining. Sinks and LoRA after training come on top of the steps of their base, which all "
+        "removal is like retraining. Trace left: how much easier training chapters are than held-out ones, beyond the "
+        "retrained model, as a share of that under standard training; what is lost of the language of both is not in "
+        "it. Sinks and LoRA after training come on top of the steps of their base, which all "
         "other rows share; LoRA has one adapter for each novel, with about as many weights as its sinks."
     )
     return arms_table(outcome, "Removal against retraining", rows, columns, note)

@@ -62,6 +62,20 @@ def test_a_removal_that_takes_too_much_lies_above_the_retrained_model():
     assert rows["held_out_over_gold"].value == pytest.approx(0.1)
 
 
+def test_the_trace_that_is_left_is_memory_and_not_skill():
+    standard, gold = (found(train, {"a": 2.5, "b": 2.7}) for train in ({"a": 1.0, "b": 1.4}, {"a": 2.4, "b": 2.8}))
+
+    def trace(removed):
+        return {r.measure: r for r in removal_rows("x", standard, removed, gold, standard, BOOKS)}["trace_left"]
+
+    assert trace(standard).value == pytest.approx(1)
+    assert trace(gold).value == trace(gold).low == trace(gold).high == pytest.approx(0)
+    half = found({"a": 1.7, "b": 2.1}, {"a": 2.5, "b": 2.7})
+    assert trace(half).value == pytest.approx(0.5, abs=0.01)
+    without_the_language = found({"a": 2.9, "b": 3.3}, {"a": 3.0, "b": 3.2})
+    assert trace(without_the_language).value == pytest.approx(0, abs=1e-9)
+
+
 def test_where_standard_training_learned_nothing_there_is_no_removable_memory():
     rows = removal_rows("x", STANDARD, GOLD, GOLD, GOLD, BOOKS)
     assert {row.measure for row in rows} == {"forgetting", "over_gold", "held_out_over_gold"}
