@@ -51,6 +51,16 @@ def test_sums_are_those_of_coalesce(found):
         torch.testing.assert_close(got.values(), want.values())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_sums_of_every_type_that_models_have(dtype):
+    layer = Layer(4, [[3, 1, 3, 0]], [5], seed=0).to(dtype)
+    layer.p0.grad = layer.p0.grad.to(dtype)
+    expected = layer.p0.grad.coalesce().values()
+    sum_rows([layer])
+    assert layer.p0.grad.dtype == dtype
+    torch.testing.assert_close(layer.p0.grad.values(), expected)
+
+
 def test_other_gradients_stay_as_they_are():
     layer = Layer(4, [[1, 1, 3], [2], [2], [0]], [2, 2, 2, 2], seed=0)
     layer.p1.grad = layer.p1.grad.coalesce()
