@@ -94,16 +94,12 @@ def rate(times: float) -> Arm:
     return with_sinks(f"sinks_rate_{times:g}", f"Sinks, learning rate x{times:g}", optimizer__sink_lr_multiplier=times)
 
 
-def early(times: float = 5, active: int = SPARSE["sinks.active"]) -> Arm:
-    """Sinks in the first half of the layers only, with a learning rate of theirs, and perhaps more of them active."""
+def early(times: float = 5) -> Arm:
+    """Sinks in the first half of the layers only, with a learning rate of theirs."""
     name, label = "sinks_early", "Sinks, early half of the layers"
-    if active != SPARSE["sinks.active"]:
-        name, label = f"{name}_{active}", f"{label}, {active} active"
     if times != SPARSE["optimizer.sink_lr_multiplier"]:
         name, label = f"{name}_rate_{times:g}", f"{label}, learning rate x{times:g}"
-    return with_sinks(
-        name, label, sinks__layers="early", sinks__active=active, optimizer__sink_lr_multiplier=float(times)
-    )
+    return with_sinks(name, label, sinks__layers="early", optimizer__sink_lr_multiplier=float(times))
 
 
 def pool(rows: int, active: int, times: float | None = None) -> Arm:
