@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import pytest
 
@@ -152,8 +153,16 @@ def test_sources_with_too_many_ids_run_without_sinks_and_are_warned_of(loud, rou
         assert routes(complete(client, prompt=prompts["cedar"])) == [None]
 
 
-def test_an_index_that_takes_longer_than_a_reading_lasts_is_no_reason_to_warn(loud, routing, caplog):
-    assert len(routing(loud, poll_seconds=1e-4).router.sources) == 3
+def test_an_index_that_takes_longer_than_a_reading_lasts_is_no_reason_to_warn(loud, routing, caplog, monkeypatch):
+    made = Router.__init__
+
+    def slow(self, *arguments, **options):
+        made(self, *arguments, **options)
+        time.sleep(0.7)
+
+    monkeypatch.setattr(Router, "__init__", slow)
+    # A reading lasts three times as long.
+    assert len(routing(loud, poll_seconds=0.2).router.sources) == 3
     assert "sources" not in caplog.text
 
 
