@@ -66,6 +66,9 @@ def test_what_is_shown_is_what_is_written(root, capsys):
     assert plan["warnings"][0]["code"] == "overlap"
     governed = sum(s in ("p0", "p1", "p2") and not v for s, v in zip(corpus.sources, corpus.is_validation, strict=True))
     assert plan["text"]["governed_ids"] == governed
+    # Of the others, 18 of 60 choose a given sink.
+    others = 0.3 * (governed - 1)
+    assert plan["pool"]["others_on_a_sink"] == pytest.approx(others)
     hashed, disjoint = plan["allocations"]
     assert hashed["of_run"]
     assert [loss["expected"] for loss in hashed["losses"]] == pytest.approx([fraction_lost(60, 18, m) for m in (1, 10)])
@@ -77,6 +80,7 @@ def test_what_is_shown_is_what_is_written(root, capsys):
     table = (root / "planned" / "plan.md").read_text()
     assert f"Nothing fits; the least that would: {plan['recommendation']['allocation']}" in table
     assert plan["warnings"][0]["message"] in table
+    assert f"| other IDs that use one of an ID's sinks, expected | {others:.3g} |" in table
     assert (root / "planned" / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -220,7 +220,7 @@ RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 NOISE = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
 DECAYS = (0.01, 0.1, 0.3, 1.0, 3.0)
 EVERY = 128
-"""As many exposures as a story has at most: no budget."""
+"""Exposures of a story at ``cpu``, and more than at ``mini``: no budget."""
 WRONG_EARLY = _noise(0.2, "fresh", early(10), "_early_rate_10")
 
 ABLATIONS = (
